@@ -1,0 +1,6 @@
+//go:build !invariants
+
+package pool
+
+// checking says that the invariants are checked after every event.
+const checking = false

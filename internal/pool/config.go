@@ -1,0 +1,51 @@
+package pool
+
+import (
+	"math"
+	"time"
+)
+
+// Unlimited is the value of a limit that does not bind.
+const Unlimited = math.MaxInt
+
+// Never is the value of a duration that does not end.
+const Never = time.Duration(math.MaxInt64)
+
+// Config holds the limits of a pool. All values are explicit: defaults belong
+// to the caller. It may be replaced while the pool runs ([Pool.SetConfig]).
+type Config struct {
+	MaxConns    int // connections, those being dialled and closed included; ≥ 1
+	MaxIdle     int // connections kept without a request; 0 keeps none
+	MaxWaiters  int // requests in the queue; 0 fails at once when none is free
+	MaxDials    int // dials in flight; ≥ 1
+	MaxRequests int // requests on one connection; ≥ 1
+	Expect      int // requests that a connection still to be dialled will carry at once: 1 for HTTP/1.1
+
+	IdleTimeout time.Duration // an idle connection is closed exactly then
+	Lifetime    time.Duration // no request starts on a connection older than this
+	Sweep       time.Duration // idle connections are probed this often
+	OrphanGrace time.Duration // how long a dial may go on that no request waits for
+	WarnAfter   time.Duration // Owner.Starved is called once, when a request has waited for this long
+	Forget      time.Duration // Owner.Empty is called when the pool has held nothing for this long
+}
+
+// Back-off after failed dials: doubling from backoffMin, at most backoffMax.
+// Requests fail at once after backoffFails failures in a row.
+const (
+	backoffMin   = int64(50 * time.Millisecond)
+	backoffMax   = int64(time.Second)
+	backoffFails = 3
+
+	// exhaustedWait is how long no dial is tried after the kernel refused one
+	// for want of a port, a descriptor or memory. Linux recycles loopback
+	// TIME_WAIT sockets after a second (tcp_tw_reuse_delay).
+	exhaustedWait = int64(time.Second)
+
+	// sweepBatch bounds how many idle connections are out for a probe at once.
+	sweepBatch = 128
+)
+
+// lead is how long before its retirement a busy connection's successor is dialled.
+func lead(lifetime time.Duration) int64 {
+	return int64(min(lifetime/10, time.Second))
+}

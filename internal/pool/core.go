@@ -1,0 +1,450 @@
+package pool
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// never is a time that does not come.
+const never = int64(math.MaxInt64)
+
+// core is the pool's state and its only decider; see the package comment. Every
+// method is called with the pool's lock held.
+type core struct {
+	cfg    Config
+	shared *Shared
+	pool   *Pool
+
+	n     [numStates]int // slots by state
+	total int            // slots that count against the limit
+
+	dials   slotList // Dialing
+	idle    slotList // Idle, most recently used first
+	room    slotList // Leased, with room for more exchanges
+	leases  leaseList
+	waiters waiterList
+	due     dueHeap // open connections with a deadline of their own
+
+	probing  int    // idle slots that are out for a probe
+	ordinal  uint64 // of the connection opened last; see retirement
+	sweepSeq uint32
+	swept    bool // the current sweep has visited every idle connection
+
+	nextSweep  int64 // never while no sweep is due
+	emptySince int64 // when the last slot and waiter left; never while there is one
+	armed      int64 // when the timer fires; never while it is stopped
+
+	fails     int   // dials failed in a row
+	trials    int   // dials in flight that were started during back-off or exhaustion
+	doubtful  int   // dials in flight that no request should rely on
+	notBefore int64 // no trial starts before
+	dialErr   error // of the last failed dial
+
+	exhaustedErr   error // the kernel refused what a connection needs, and has not given it since
+	exhaustedUntil int64 // while a connection lives, no trial starts before
+
+	evict  bool // connections that turn idle are closed, until the next request
+	closed bool // no request is accepted
+	hard   bool // no waiter is served any more
+	warned bool // Owner.Starved has been told
+
+	forgotten bool // the owner has given the pool up
+
+	stats counters
+	out   []action
+}
+
+type actionKind uint8
+
+const (
+	actGrant actionKind = iota
+	actFail
+	actAdmit
+	actDial
+	actCancelDial
+	actClose
+	actProbe
+	actStarved
+	actEmpty
+)
+
+// action is what the shell carries out after unlocking.
+type action struct {
+	kind   actionKind
+	slot   *Slot
+	waiter *Waiter
+	snap   *Snapshot
+}
+
+func (c *core) emit(a action) { c.out = append(c.out, a) }
+
+func (c *core) init(p *Pool, cfg Config, shared *Shared, now int64) {
+	c.pool, c.cfg, c.shared = p, cfg, shared
+	c.nextSweep, c.emptySince, c.armed = never, now, never
+}
+
+// after returns the time d after now; never when d does not end.
+func after(now int64, d time.Duration) int64 {
+	if int64(d) >= never-now {
+		return never
+	}
+	return now + int64(d)
+}
+
+// ---- events of requests ----
+
+// tryAcquire lends a connection that has room at once. It returns nil when there
+// is none, or when others have waited longer.
+func (c *core) tryAcquire(now int64) *Lease {
+	if c.waiters.len > 0 || c.closed {
+		return nil
+	}
+	c.evict = false
+	s := c.pick(now)
+	if s == nil {
+		return nil
+	}
+	return c.lend(s, now)
+}
+
+// enqueue puts a request into the queue: at its end, or at its head when it has
+// had its turn already and was refused by its connection. The error is final.
+func (c *core) enqueue(w *Waiter, now int64, head bool) error {
+	if c.forgotten {
+		return ErrForgotten
+	}
+	if c.closed && (c.hard || !head) {
+		c.stats.rejectedClosed++
+		return ErrClosed
+	}
+	c.evict = false
+	if head {
+		c.waiters.pushFront(w)
+	} else {
+		if err := c.refusal(now); err != nil {
+			return err
+		}
+		c.waiters.pushBack(w)
+	}
+	w.state = waiterQueued
+	c.emptySince = never
+	c.stats.peakWaiting = max(c.stats.peakWaiting, c.waiters.len)
+	c.dispatch(now)
+	return nil
+}
+
+// refusal says why a new request may not even queue.
+func (c *core) refusal(now int64) error {
+	if c.fails >= backoffFails && c.n[StateIdle]+c.n[StateLeased] == 0 && c.n[StateDialing] == c.trials &&
+		(c.trials > 0 || now < c.notBefore) {
+		c.stats.rejectedBackoff++
+		return &DialError{Err: c.dialErr, Failures: c.fails, Backoff: time.Duration(max(c.notBefore-now, 0))}
+	}
+	// A request that gets a dial of its own waits behind nobody.
+	startable := max(0, min(c.cfg.MaxConns-c.total, c.cfg.MaxDials-c.n[StateDialing]))
+	if behind := c.waiters.len - c.coming() - startable; behind >= c.cfg.MaxWaiters {
+		c.stats.rejectedFull++
+		return ErrQueueFull
+	}
+	return nil
+}
+
+// cancel takes a request out of the queue. A grant that it was given meanwhile
+// passes on to the next.
+func (c *core) cancel(w *Waiter, now int64) {
+	switch w.state {
+	case waiterQueued:
+		c.stats.wait.add(now - w.since)
+		c.waiters.remove(w)
+		c.orphan(w, true, now)
+	case waiterGranted:
+		l := w.lease
+		s := l.slot
+		s.requests--
+		c.stats.requests--
+		if l.reused {
+			c.stats.reused--
+		}
+		c.unlease(l)
+		c.putBack(s, now)
+	}
+	c.dispatch(now)
+}
+
+// release ends a lease.
+func (c *core) release(l *Lease, now int64, f Fate) {
+	if !l.active {
+		panic("pool: lease released twice")
+	}
+	c.stats.hold.add(now - l.acquired)
+	s := l.slot
+	c.unlease(l)
+	if f.MaxLeft >= 0 {
+		s.maxLeft = int32(min(f.MaxLeft, math.MaxInt32))
+	}
+	if !f.Keep {
+		c.discard(s, f.Reason)
+	} else {
+		if f.IdleFor > 0 {
+			s.idleUntil = after(now, f.IdleFor)
+		}
+		c.putBack(s, now)
+	}
+	c.dispatch(now)
+}
+
+// refused takes back a grant that the connection had no room for.
+func (c *core) refused(l *Lease, v Verdict) {
+	s := l.slot
+	s.requests--
+	c.stats.requests--
+	if l.reused {
+		c.stats.reused--
+	}
+	c.unlease(l)
+	switch {
+	case v == Dead:
+		c.discard(s, ReasonPeer)
+	case s.inFlight == 0:
+		c.discard(s, ReasonRefused)
+	default:
+		s.capacity = s.inFlight // until an event says otherwise
+		if s.inRoom {
+			c.leaveRoom(s)
+		}
+	}
+}
+
+// ---- events of dials ----
+
+func (c *core) admitted(s *Slot, now int64) {
+	if s.dial.cancelled {
+		c.dialFailed(s, context.Canceled, false, now)
+		return
+	}
+	c.emit(action{kind: actDial, slot: s})
+}
+
+// denied ends a dial that may not start: the waiter goes on waiting for one of
+// the living connections.
+func (c *core) denied(s *Slot, err error, now int64) { c.dialFailed(s, err, true, now) }
+
+func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
+	d := c.endDial(s)
+	c.stats.dialsOK++
+	c.fails, c.notBefore, c.dialErr = 0, 0, nil
+	c.exhaustedUntil, c.exhaustedErr = 0, nil
+
+	s.conn = conn
+	s.capacity = int32(capacity)
+	s.born = now
+	if c.n[StateIdle]+c.n[StateLeased] == 0 {
+		c.ordinal = 0
+	} else {
+		c.ordinal++
+	}
+	s.ordinal = c.ordinal
+	c.setRetirement(s)
+	if c.hard {
+		c.closeSlot(s, ReasonShutdown)
+		return
+	}
+	c.setState(s, StateIdle)
+	s.idleSince = now
+	c.pushIdle(s)
+	if r := d.replaces; r != nil {
+		r.successor = nil
+		c.retire(r, ReasonLifetime)
+	}
+	c.dispatch(now)
+	if s.state == StateIdle {
+		c.settle(s, now)
+	}
+	c.dispatch(now)
+}
+
+// dialFailed ends a dial. exhausted says that this host has run out of what a
+// connection needs; while connections live, they are the limit then.
+func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
+	d := s.dial
+	w := d.initiator
+	c.endDial(s)
+	if r := d.replaces; r != nil {
+		r.successor = nil
+	}
+	c.setState(s, stateGone)
+	c.total--
+	switch {
+	case d.cancelled:
+		c.stats.dialsCancelled++
+	case exhausted && c.live() > 0:
+		c.stats.dialsExhausted++
+		c.exhaustedUntil, c.exhaustedErr = now+exhaustedWait, err
+		w = nil
+	default:
+		if exhausted {
+			c.stats.dialsExhausted++
+		} else {
+			c.stats.dialsFailed++
+		}
+		c.fails++
+		c.dialErr = err
+		c.notBefore = now + backoff(c.fails)
+	}
+	if w != nil {
+		c.stats.wait.add(now - w.since)
+		c.waiters.remove(w)
+		w.state = waiterFailed
+		w.err = &DialError{Err: err, Failures: c.fails}
+		c.emit(action{kind: actFail, waiter: w})
+	}
+	c.dispatch(now)
+}
+
+// backoff returns how long the n-th failure in a row holds up the next dial.
+func backoff(n int) int64 {
+	if n > 5 {
+		return backoffMax
+	}
+	return min(backoffMin<<(n-1), backoffMax)
+}
+
+// endDial forgets what only a dial needs.
+func (c *core) endDial(s *Slot) *dialing {
+	d := s.dial
+	s.dial = nil
+	c.dials.remove(s)
+	if d.trial {
+		c.trials--
+	}
+	if d.doubtful {
+		c.doubtful--
+	}
+	if d.initiator != nil {
+		d.initiator.dial = nil
+	}
+	return d
+}
+
+// ---- events of connections ----
+
+// probed returns an idle connection from its probe.
+func (c *core) probed(s *Slot, alive bool, now int64) {
+	s.probing = false
+	c.probing--
+	switch {
+	case s.doom != ReasonNone:
+		c.closeSlot(s, s.doom)
+	case !alive:
+		c.closeSlot(s, ReasonPeer)
+	default:
+		c.expire(s, now)
+	}
+	c.dispatch(now)
+}
+
+// closed frees the slot of a connection whose close is done.
+func (c *core) closedConn(s *Slot, peerFirst bool, now int64) {
+	c.setState(s, stateGone)
+	c.total--
+	c.stats.closed[s.reason]++
+	if peerFirst {
+		c.stats.peerFirst++
+	} else {
+		c.stats.weFirst++
+	}
+	c.exhaustedUntil = 0 // what it held may be had again
+	c.dispatch(now)
+}
+
+// setCapacity tells how many exchanges a connection may carry at once.
+func (c *core) setCapacity(s *Slot, n int, now int64) {
+	s.capacity = int32(n)
+	if s.state == StateLeased {
+		if has := s.inFlight < s.capacity; has && !s.inRoom {
+			c.enterRoom(s)
+		} else if !has && s.inRoom {
+			c.leaveRoom(s)
+		}
+	}
+	c.dispatch(now)
+}
+
+// peerClosed tells that a connection is of no use any more; exchanges in flight
+// end by themselves.
+func (c *core) peerClosed(s *Slot, now int64) {
+	c.retire(s, ReasonPeer)
+	c.dispatch(now)
+}
+
+// ---- events of the owner ----
+
+func (c *core) setConfig(cfg Config, now int64) {
+	c.cfg = cfg
+	for s := c.idle.front; s != nil; s = s.next {
+		c.setRetirement(s)
+	}
+	for l := c.leases.front; l != nil; l = l.next {
+		if l.slot.state == StateLeased {
+			c.setRetirement(l.slot)
+		}
+	}
+	c.nextSweep = never
+	if c.idle.len > 0 {
+		c.nextSweep = after(now, cfg.Sweep)
+	}
+	c.trim()
+	c.dispatch(now)
+}
+
+// trim closes idle connections, oldest first, until the limits hold again.
+// Connections in use follow when their exchange ends.
+func (c *core) trim() {
+	surplus := c.idle.len - c.cfg.MaxIdle
+	over := c.total - c.n[StateClosing] - c.cfg.MaxConns
+	for s := c.idle.back; s != nil && (surplus > 0 || over > 0); {
+		prev := s.prev
+		if s.doom == ReasonNone {
+			if over > 0 {
+				c.retire(s, ReasonLimit)
+			} else {
+				c.retire(s, ReasonSurplus)
+			}
+		}
+		over--
+		surplus--
+		s = prev
+	}
+}
+
+func (c *core) closeIdle(now int64) {
+	c.evict = true
+	c.retireIdle(ReasonEvict)
+	c.dispatch(now)
+}
+
+func (c *core) retireIdle(why Reason) {
+	for s := c.idle.front; s != nil; {
+		next := s.next
+		c.retire(s, why)
+		s = next
+	}
+}
+
+// shutdown accepts no request from now on. Those that wait are still served,
+// unless hard; those that run are never cut.
+func (c *core) shutdown(hard bool, now int64) {
+	c.closed = true
+	if hard {
+		c.hard = true
+		for w := c.waiters.front; w != nil; w = c.waiters.front {
+			c.waiters.remove(w)
+			c.orphan(w, true, now)
+			w.state, w.err = waiterFailed, ErrClosed
+			c.emit(action{kind: actFail, waiter: w})
+		}
+	}
+	c.retireIdle(ReasonShutdown)
+	c.dispatch(now)
+}

@@ -1,0 +1,114 @@
+package pool
+
+import "fmt"
+
+// checkInvariants panics when the state contradicts itself. It runs after every
+// event in the model test, and everywhere under the build tag "invariants".
+func (c *core) checkInvariants() {
+	fail := func(format string, args ...any) { panic("pool: invariant: " + fmt.Sprintf(format, args...)) }
+
+	if sum := c.n[StateDialing] + c.n[StateIdle] + c.n[StateLeased] + c.n[StateDraining] + c.n[StateClosing]; sum != c.total {
+		fail("dialing %d + idle %d + leased %d + draining %d + closing %d = %d, but there are %d slots", c.n[StateDialing],
+			c.n[StateIdle], c.n[StateLeased], c.n[StateDraining], c.n[StateClosing], sum, c.total)
+	}
+	for s, n := range c.n {
+		if n < 0 && State(s) != stateNew {
+			fail("%d slots are %v", n, State(s))
+		}
+	}
+
+	dials, trials, doubtful := 0, 0, 0
+	for s := c.dials.front; s != nil; s = s.next {
+		dials++
+		if s.state != StateDialing || s.dial == nil {
+			fail("a slot among the dials is %v", s.state)
+		}
+		if w := s.dial.initiator; w != nil && (w.dial != s || w.state != waiterQueued) {
+			fail("a dial's initiator does not wait for it")
+		}
+		if s.dial.trial {
+			trials++
+		}
+		if s.dial.doubtful {
+			doubtful++
+		}
+	}
+	if dials != c.n[StateDialing] || dials != c.dials.len || trials != c.trials || doubtful != c.doubtful {
+		fail("%d dials, %d trials, %d doubtful; counted %d, %d, %d", dials, trials, doubtful, c.n[StateDialing], c.trials, c.doubtful)
+	}
+
+	idle, probing, grantable := 0, 0, 0
+	for s := c.idle.front; s != nil; s = s.next {
+		idle++
+		if s.state != StateIdle || s.inFlight != 0 || s.inRoom {
+			fail("a slot in the idle list is %v with %d in flight", s.state, s.inFlight)
+		}
+		if s.prev != nil && s.prev.idleSince < s.idleSince {
+			fail("the idle list is out of order")
+		}
+		if s.probing {
+			probing++
+		} else {
+			grantable++
+		}
+	}
+	if idle != c.n[StateIdle] || idle != c.idle.len || probing != c.probing {
+		fail("%d idle, %d probing; counted %d, %d", idle, probing, c.n[StateIdle], c.probing)
+	}
+	for s := c.room.front; s != nil; s = s.next {
+		grantable++
+		if s.state != StateLeased || !s.inRoom || s.inFlight >= s.capacity {
+			fail("a slot in the room list is %v with %d of %d in flight", s.state, s.inFlight, s.capacity)
+		}
+	}
+
+	inFlight := map[*Slot]int32{}
+	leases := 0
+	for l := c.leases.front; l != nil; l = l.next {
+		leases++
+		inFlight[l.slot]++
+		if !l.active || l.slot.state != StateLeased && l.slot.state != StateDraining {
+			fail("a lease is active %v on a slot that is %v", l.active, l.slot.state)
+		}
+		if l.next != nil && l.next.acquired < l.acquired {
+			fail("the leases are out of order")
+		}
+	}
+	for s, n := range inFlight {
+		if s.inFlight != n {
+			fail("a slot has %d in flight and %d leases", s.inFlight, n)
+		}
+		if s.state == StateLeased && s.inFlight < s.capacity && !s.inRoom {
+			fail("a slot with room is not in the room list")
+		}
+	}
+	if leases != c.leases.len || len(inFlight) != c.n[StateLeased]+c.n[StateDraining] {
+		fail("%d leases on %d slots; counted %d on %d", leases, len(inFlight), c.leases.len, c.n[StateLeased]+c.n[StateDraining])
+	}
+
+	waiting := 0
+	for w := c.waiters.front; w != nil; w = w.next {
+		waiting++
+		if w.state != waiterQueued || w.lease != nil {
+			fail("a queued waiter is in state %d", w.state)
+		}
+		if w.dial != nil && (w.dial.dial == nil || w.dial.dial.initiator != w) {
+			fail("a waiter's dial is not its own")
+		}
+	}
+	if waiting != c.waiters.len {
+		fail("%d wait; counted %d", waiting, c.waiters.len)
+	}
+	if waiting > 0 && grantable > 0 {
+		fail("%d wait while %d connections have room", waiting, grantable)
+	}
+
+	for i, s := range c.due {
+		if int(s.heapPos) != i || s.due == never || i > 0 && c.due[(i-1)/2].due > s.due {
+			fail("the deadline heap is broken at %d", i)
+		}
+		if s.state != StateIdle && s.state != StateLeased {
+			fail("a slot in the deadline heap is %v", s.state)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package pool
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Phase is what a lease's exchange is doing, for diagnosis.
+type Phase uint32
+
+const (
+	PhaseSending  Phase = iota // the request is being written
+	PhaseAwaiting              // the response head is awaited
+	PhaseBody                  // the response body is being read, or should be
+	PhaseDraining              // the rest of an unread body is being read away
+	numPhases
+)
+
+func (p Phase) String() string {
+	return [numPhases]string{"sending request", "awaiting response", "reading body", "draining body"}[p]
+}
+
+// Lease is one request's hold on a connection, from the grant to Release.
+// Until then it belongs to the request; afterwards it must not be touched.
+type Lease struct {
+	slot       *Slot
+	prev, next *Lease
+
+	method, path string
+	acquired     int64
+	idle         time.Duration
+	reused       bool
+	active       bool
+
+	phase    atomic.Uint32
+	lastByte atomic.Int64 // when the response last brought something; 0 before that
+}
+
+// Conn returns the leased connection.
+func (l *Lease) Conn() Conn { return l.slot.conn }
+
+// Reused reports whether the connection has carried a request before.
+func (l *Lease) Reused() bool { return l.reused }
+
+// Idle returns how long the connection sat unused before this lease.
+func (l *Lease) Idle() time.Duration { return l.idle }
+
+// SetPhase tells what the exchange is doing now. Safe for concurrent use.
+func (l *Lease) SetPhase(p Phase) { l.phase.Store(uint32(p)) }
+
+// Touch tells that a byte of the response arrived. Safe for concurrent use.
+func (l *Lease) Touch(now int64) { l.lastByte.Store(now) }
+
+// Fate is what becomes of a connection at the end of an exchange.
+type Fate struct {
+	// Keep says that the exchange ended cleanly: both messages are complete and
+	// nothing forbids another request.
+	Keep bool
+	// Reason says why not, when Keep is false.
+	Reason Reason
+	// IdleFor is how long the peer keeps an idle connection, a margin taken off;
+	// 0 means that it did not say.
+	IdleFor time.Duration
+	// MaxLeft is the number of requests that the peer still allows; negative
+	// means that it did not say.
+	MaxLeft int
+}
+
+// Release ends the lease. It must be called exactly once; a second call panics.
+// It does not block, but for the close of a connection that is not kept.
+func (l *Lease) Release(now int64, f Fate) {
+	p := l.slot.pool
+	p.mu.Lock()
+	p.core.release(l, now, f)
+	p.flush()
+}
+
+// leaseList is an intrusive list, oldest first.
+type leaseList struct {
+	front, back *Lease
+	len         int
+}
+
+func (ll *leaseList) pushBack(l *Lease) {
+	l.prev, l.next = ll.back, nil
+	if ll.back != nil {
+		ll.back.next = l
+	} else {
+		ll.front = l
+	}
+	ll.back = l
+	ll.len++
+}
+
+func (ll *leaseList) remove(l *Lease) {
+	if l.prev != nil {
+		l.prev.next = l.next
+	} else {
+		ll.front = l.next
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	} else {
+		ll.back = l.prev
+	}
+	l.prev, l.next = nil, nil
+	ll.len--
+}

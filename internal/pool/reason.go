@@ -1,0 +1,29 @@
+package pool
+
+// Reason says why a connection was closed.
+type Reason uint8
+
+const (
+	ReasonNone     Reason = iota
+	ReasonIdle            // unused for the idle timeout, ours or the one the peer announced
+	ReasonLifetime        // retired by age
+	ReasonRequests        // carried as many requests as it may
+	ReasonSurplus         // more idle connections than MaxIdle
+	ReasonLimit           // the limit was lowered
+	ReasonEvict           // CloseIdle
+	ReasonShutdown        // the transport ends
+	ReasonPeer            // the peer closed it while idle, or sent what nobody asked for
+	ReasonClose           // one side announced it: Connection: close, HTTP/1.0, read until close
+	ReasonUnread          // the response body was closed with too much of it unread
+	ReasonCanceled        // the request was cancelled, or its time ran out
+	ReasonError           // reading or writing failed
+	ReasonProtocol        // the peer broke the protocol, or deviated so that reuse is unsafe
+	ReasonUpgrade         // handed over to the caller
+	ReasonRefused         // it had no room although nothing was in flight
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{"none", "idle", "lifetime", "requests", "surplus", "limit", "evict", "shutdown",
+	"peer", "close", "unread", "canceled", "error", "protocol", "upgrade", "refused"}
+
+func (r Reason) String() string { return reasonNames[r] }

@@ -1,0 +1,152 @@
+package pool
+
+import (
+	"math/bits"
+	"time"
+)
+
+// Buckets is the number of buckets of a Histogram.
+const Buckets = 32
+
+// Histogram counts durations: bucket 0 those below 1.024 µs, bucket i those from
+// 2^(i-1) to 2^i times 1.024 µs, the last everything longer.
+type Histogram [Buckets]uint64
+
+// UpperBound returns the exclusive upper end of bucket i.
+func UpperBound(i int) time.Duration { return 1024 << i }
+
+// histogram is a Histogram that takes memory from its first value on.
+type histogram struct{ h *Histogram }
+
+func (h *histogram) add(d int64) {
+	if h.h == nil {
+		h.h = new(Histogram)
+	}
+	h.h[min(bits.Len64(uint64(max(d, 0))>>10), Buckets-1)]++
+}
+
+func (h *histogram) get() (v Histogram) {
+	if h.h != nil {
+		v = *h.h
+	}
+	return v
+}
+
+// counters is what a pool counts as it goes.
+type counters struct {
+	requests, reused uint64
+
+	dialsOK, dialsFailed, dialsCancelled, dialsExhausted uint64
+
+	rejectedFull, rejectedBackoff, rejectedClosed, timedOut uint64
+
+	closed             [NumReasons]uint64
+	weFirst, peerFirst uint64
+
+	peakConns, peakLeased, peakWaiting int
+
+	wait, hold histogram
+}
+
+// Stats is a pool's state at one moment, and its counts since it was made. The
+// states add up: Dialing + Leased + Idle + Draining are all the connections that
+// count against the limit.
+type Stats struct {
+	Dialing, Leased, Idle, Draining int // Draining: taking no new request, or being closed
+	InFlight                        int // leases; more than Leased when connections carry several
+	Waiting                         int
+	OldestWait                      time.Duration // of the requests that wait now; 0 when none does
+
+	PeakConns, PeakLeased, PeakWaiting int
+
+	Requests, Reused uint64 // leases granted; those on a connection that had carried a request
+
+	DialsOK, DialsFailed, DialsCancelled, DialsExhausted    uint64
+	RejectedFull, RejectedBackoff, RejectedClosed, TimedOut uint64
+
+	Closed             [NumReasons]uint64
+	WeFirst, PeerFirst uint64 // who closed first
+
+	Wait, Hold Histogram // of requests that waited; from grant to release
+}
+
+func (c *core) getStats(now int64) Stats {
+	k := &c.stats
+	s := Stats{
+		Dialing: c.n[StateDialing], Leased: c.n[StateLeased], Idle: c.n[StateIdle],
+		Draining: c.n[StateDraining] + c.n[StateClosing],
+		InFlight: c.leases.len, Waiting: c.waiters.len,
+		PeakConns: k.peakConns, PeakLeased: k.peakLeased, PeakWaiting: k.peakWaiting,
+		Requests: k.requests, Reused: k.reused,
+		DialsOK: k.dialsOK, DialsFailed: k.dialsFailed, DialsCancelled: k.dialsCancelled, DialsExhausted: k.dialsExhausted,
+		RejectedFull: k.rejectedFull, RejectedBackoff: k.rejectedBackoff, RejectedClosed: k.rejectedClosed, TimedOut: k.timedOut,
+		Closed: k.closed, WeFirst: k.weFirst, PeerFirst: k.peerFirst,
+		Wait: k.wait.get(), Hold: k.hold.get(),
+	}
+	if w := c.waiters.front; w != nil {
+		s.OldestWait = durationBetween(w.since, now)
+	}
+	return s
+}
+
+// Binding is the limit that keeps a request waiting.
+type Binding uint8
+
+const (
+	BindingDial      Binding = iota // none: its connection is being dialled
+	BindingConns                    // MaxConns
+	BindingDials                    // MaxDials
+	BindingBackoff                  // dials failed; the next one is not due yet
+	BindingExhausted                // the kernel refused a port, a descriptor or memory
+)
+
+// LeaseInfo describes a lease for people.
+type LeaseInfo struct {
+	Method, Path string // the path without the query
+	Phase        Phase
+	Held         time.Duration
+	SinceByte    time.Duration // since the response last brought something; negative when it has not
+}
+
+// Snapshot is what a starved request is told.
+type Snapshot struct {
+	Stats
+	Config    Config
+	Binding   Binding
+	Ahead     int         // requests that were before it in the queue
+	Oldest    []LeaseInfo // the leases held longest, at most three
+	DialErr   error       // of the last dial, if it failed
+	Exhausted error       // why the kernel refused the last dial, if it did
+}
+
+const oldestLeases = 3
+
+// snapshot describes the pool; w is the waiter it is for, or nil.
+func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
+	snap := &Snapshot{Stats: c.getStats(now), Config: c.cfg, DialErr: c.dialErr, Exhausted: c.exhaustedErr}
+	if w != nil && w.state == waiterQueued {
+		for v := w.prev; v != nil; v = v.prev {
+			snap.Ahead++
+		}
+	}
+	switch {
+	case w != nil && w.dial != nil:
+	case c.exhaustedErr != nil && c.live() > 0:
+		snap.Binding = BindingExhausted
+	case c.total >= c.cfg.MaxConns:
+		snap.Binding = BindingConns
+	case c.fails > 0:
+		snap.Binding = BindingBackoff
+	case c.n[StateDialing] >= c.cfg.MaxDials:
+		snap.Binding = BindingDials
+	}
+	for l := c.leases.front; l != nil && len(snap.Oldest) < oldestLeases; l = l.next {
+		i := LeaseInfo{Method: l.method, Path: l.path, Phase: Phase(l.phase.Load()),
+			Held: durationBetween(l.acquired, now), SinceByte: -1}
+		if b := l.lastByte.Load(); b != 0 {
+			i.SinceByte = durationBetween(b, now)
+		}
+		snap.Oldest = append(snap.Oldest, i)
+	}
+	return snap
+}
