@@ -2,6 +2,8 @@ package pool
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -49,7 +51,7 @@ func BenchmarkAcquireRelease64(b *testing.B) {
 	ctx, now := context.Background(), p.clock()
 	r := Request{Method: "GET", Path: "/", Budget: Never}
 	b.ReportAllocs()
-	b.SetParallelism(32)
+	b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			l, err := p.Acquire(ctx, now, r)
@@ -60,4 +62,131 @@ func BenchmarkAcquireRelease64(b *testing.B) {
 			l.Release(now, Fate{Keep: true, MaxLeft: -1})
 		}
 	})
+}
+
+// queued returns a pool of one connection, its lease, and n waiters in the queue.
+func queued(b testing.TB, n int) (*Pool, *Lease, []*Waiter) {
+	p := benchPool(1)
+	l, err := p.Acquire(context.Background(), p.clock(), Request{Budget: Never})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ws := make([]*Waiter, n)
+	for i := range ws {
+		ws[i] = p.shared.getWaiter()
+		enqueue(b, p, ws[i])
+	}
+	return p, l, ws
+}
+
+// enqueue puts a waiter into the queue without a goroutine that waits.
+func enqueue(b testing.TB, p *Pool, w *Waiter) {
+	w.ctx, w.state, w.lease = context.Background(), waiterNew, nil
+	p.mu.Lock()
+	if err := p.core.enqueue(w, p.now(), false); err != nil {
+		b.Fatal(err)
+	}
+	p.flush()
+}
+
+// A release hands the connection to the oldest waiter, who returns to the end of
+// the queue: the cost must not depend on its length.
+func BenchmarkHandOver(b *testing.B) {
+	for _, n := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("waiters=%d", n), func(b *testing.B) {
+			p, l, ws := queued(b, n)
+			now, i := p.clock(), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Release(now, Fate{Keep: true, MaxLeft: -1})
+				w := ws[i]
+				<-w.ready
+				l = w.lease
+				enqueue(b, p, w)
+				i = (i + 1) % n
+			}
+			b.StopTimer()
+			p.mu.Lock()
+			p.core.shutdown(true, now)
+			p.flush()
+			l.Release(now, Fate{Keep: true, MaxLeft: -1})
+			p.Close()
+		})
+	}
+}
+
+// A waiter in the middle of the queue leaves and comes back at its end: the cost
+// must not depend on the queue's length.
+func BenchmarkCancelQueued(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("waiters=%d", n), func(b *testing.B) {
+			p, l, ws := queued(b, n)
+			now, i := p.clock(), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				w := ws[(i*7919)%n]
+				p.mu.Lock()
+				p.core.cancel(w, now)
+				p.flush()
+				enqueue(b, p, w)
+				i++
+			}
+			b.StopTimer()
+			p.mu.Lock()
+			p.core.shutdown(true, now)
+			p.flush()
+			l.Release(now, Fate{Keep: true, MaxLeft: -1})
+			p.Close()
+		})
+	}
+}
+
+func TestAcquireAndReleaseDoNotAllocate(t *testing.T) {
+	if underRace {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	if checking {
+		t.Skip("the check of the invariants allocates")
+	}
+	p := benchPool(4)
+	defer p.Close()
+	ctx, now := context.Background(), p.clock()
+	r := Request{Method: "GET", Path: "/", Budget: time.Minute}
+	if n := testing.AllocsPerRun(1000, func() {
+		l, err := p.Acquire(ctx, now, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release(now, Fate{Keep: true, MaxLeft: -1})
+	}); n != 0 {
+		t.Errorf("%v allocations for a request that does not wait", n)
+	}
+}
+
+// The queue recycles its waiters, their channels and their timers.
+func TestHandOverDoesNotAllocate(t *testing.T) {
+	if underRace {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	if checking {
+		t.Skip("the check of the invariants allocates")
+	}
+	p, l, ws := queued(t, 2)
+	now, i := p.clock(), 0
+	if n := testing.AllocsPerRun(1000, func() {
+		l.Release(now, Fate{Keep: true, MaxLeft: -1})
+		<-ws[i].ready
+		l = ws[i].lease
+		enqueue(t, p, ws[i])
+		i = 1 - i
+	}); n != 0 {
+		t.Errorf("%v allocations for a hand-over", n)
+	}
+	for _, w := range ws {
+		p.mu.Lock()
+		p.core.cancel(w, now)
+		p.flush()
+	}
+	l.Release(now, Fate{Keep: true, MaxLeft: -1})
+	p.Close()
 }

@@ -27,6 +27,7 @@ type core struct {
 	due     dueHeap // open connections with a deadline of their own
 
 	probing  int    // idle slots that are out for a probe
+	doomed   int    // those of them that are closed when they return
 	ordinal  uint64 // of the connection opened last; see retirement
 	sweepSeq uint32
 	swept    bool // the current sweep has visited every idle connection
@@ -34,6 +35,7 @@ type core struct {
 	nextSweep  int64 // never while no sweep is due
 	emptySince int64 // when the last slot and waiter left; never while there is one
 	armed      int64 // when the timer fires; never while it is stopped
+	latest     int64 // time of the latest event; see at
 
 	fails     int   // dials failed in a row
 	trials    int   // dials in flight that were started during back-off or exhaustion
@@ -77,6 +79,9 @@ type action struct {
 	snap   *Snapshot
 }
 
+// lasts says that an action calls a connection, which may take a while.
+func (a *action) lasts() bool { return a.kind == actClose || a.kind == actProbe }
+
 func (c *core) emit(a action) { c.out = append(c.out, a) }
 
 func (c *core) init(p *Pool, cfg Config, shared *Shared, now int64) {
@@ -90,6 +95,14 @@ func after(now int64, d time.Duration) int64 {
 		return never
 	}
 	return now + int64(d)
+}
+
+// at returns the time of an event that was measured before the lock was held:
+// now, or the time of an event that overtook it. Time never runs backwards in
+// core, so that its lists stay in the order of time.
+func (c *core) at(now int64) int64 {
+	c.latest = max(c.latest, now)
+	return c.latest
 }
 
 // ---- events of requests ----
@@ -143,7 +156,7 @@ func (c *core) refusal(now int64) error {
 	}
 	// A request that gets a dial of its own waits behind nobody.
 	startable := max(0, min(c.cfg.MaxConns-c.total, c.cfg.MaxDials-c.n[StateDialing]))
-	if behind := c.waiters.len - c.coming() - startable; behind >= c.cfg.MaxWaiters {
+	if unserved := max(0, c.waiters.len-c.coming()); unserved-startable >= c.cfg.MaxWaiters {
 		c.stats.rejectedFull++
 		return ErrQueueFull
 	}
@@ -174,22 +187,22 @@ func (c *core) cancel(w *Waiter, now int64) {
 
 // release ends a lease.
 func (c *core) release(l *Lease, now int64, f Fate) {
-	if !l.active {
-		panic("pool: lease released twice")
-	}
 	c.stats.hold.add(now - l.acquired)
 	s := l.slot
 	c.unlease(l)
 	if f.MaxLeft >= 0 {
 		s.maxLeft = int32(min(f.MaxLeft, math.MaxInt32))
+	} else if s.maxLeft > 0 {
+		s.maxLeft-- // what the peer said before, less this request
 	}
-	if !f.Keep {
-		c.discard(s, f.Reason)
-	} else {
-		if f.IdleFor > 0 {
-			s.idleUntil = after(now, f.IdleFor)
-		}
+	s.idleUntil = never
+	if f.IdleFor > 0 {
+		s.idleUntil = after(now, f.IdleFor)
+	}
+	if f.Keep {
 		c.putBack(s, now)
+	} else {
+		c.discard(s, f.Reason)
 	}
 	c.dispatch(now)
 }
@@ -236,8 +249,12 @@ func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 	c.fails, c.notBefore, c.dialErr = 0, 0, nil
 	c.exhaustedUntil, c.exhaustedErr = 0, nil
 
+	if r := d.replaces; r != nil {
+		r.successor = nil
+	}
+
 	s.conn = conn
-	s.capacity = int32(capacity)
+	s.capacity = int32(min(capacity, math.MaxInt32))
 	s.born = now
 	if c.n[StateIdle]+c.n[StateLeased] == 0 {
 		c.ordinal = 0
@@ -254,7 +271,6 @@ func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 	s.idleSince = now
 	c.pushIdle(s)
 	if r := d.replaces; r != nil {
-		r.successor = nil
 		c.retire(r, ReasonLifetime)
 	}
 	c.dispatch(now)
@@ -335,6 +351,7 @@ func (c *core) probed(s *Slot, alive bool, now int64) {
 	c.probing--
 	switch {
 	case s.doom != ReasonNone:
+		c.doomed--
 		c.closeSlot(s, s.doom)
 	case !alive:
 		c.closeSlot(s, ReasonPeer)
@@ -360,7 +377,7 @@ func (c *core) closedConn(s *Slot, peerFirst bool, now int64) {
 
 // setCapacity tells how many exchanges a connection may carry at once.
 func (c *core) setCapacity(s *Slot, n int, now int64) {
-	s.capacity = int32(n)
+	s.capacity = int32(min(n, math.MaxInt32))
 	if s.state == StateLeased {
 		if has := s.inFlight < s.capacity; has && !s.inRoom {
 			c.enterRoom(s)
@@ -401,8 +418,8 @@ func (c *core) setConfig(cfg Config, now int64) {
 // trim closes idle connections, oldest first, until the limits hold again.
 // Connections in use follow when their exchange ends.
 func (c *core) trim() {
-	surplus := c.idle.len - c.cfg.MaxIdle
-	over := c.total - c.n[StateClosing] - c.cfg.MaxConns
+	surplus := c.idle.len - c.doomed - c.cfg.MaxIdle
+	over := c.staying() - c.cfg.MaxConns
 	for s := c.idle.back; s != nil && (surplus > 0 || over > 0); {
 		prev := s.prev
 		if s.doom == ReasonNone {
@@ -411,9 +428,9 @@ func (c *core) trim() {
 			} else {
 				c.retire(s, ReasonSurplus)
 			}
+			over--
+			surplus--
 		}
-		over--
-		surplus--
 		s = prev
 	}
 }

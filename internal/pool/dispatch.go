@@ -25,20 +25,24 @@ func (c *core) dispatch(now int64) {
 			c.cancelDial(s)
 		}
 	}
-	if c.total == 0 && c.emptySince == never {
+	if c.total == 0 && c.emptySince == never && !c.forgotten {
 		c.emptySince = now
 	}
 }
 
 // pick returns the connection that the next request gets: one that is in use and
 // has room, so that others can turn idle, else the idle one used last. Those past
-// a deadline are retired on the way; the timer may be late.
+// a deadline or a limit are retired on the way; the timer may be late.
 func (c *core) pick(now int64) *Slot {
 	for s := c.room.front; s != nil; s = c.room.front {
-		if now < s.retireAt {
+		switch {
+		case s.aged(now):
+			c.retire(s, ReasonLifetime)
+		case c.usedUp(s):
+			c.retire(s, ReasonRequests)
+		default:
 			return s
 		}
-		c.retire(s, ReasonLifetime)
 	}
 	for s := c.idle.front; s != nil; {
 		next := s.next
@@ -58,7 +62,6 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 		c.setState(s, StateLeased)
 		l.idle = durationBetween(s.idleSince, now)
 		if s.idleUntil != never {
-			s.idleUntil = never
 			c.setDue(s)
 		}
 		if s.capacity > 1 {
@@ -153,7 +156,7 @@ func (c *core) settle(s *Slot, now int64) {
 		c.closeSlot(s, ReasonShutdown)
 	case c.evict:
 		c.closeSlot(s, ReasonEvict)
-	case c.idle.len > c.cfg.MaxIdle, c.total-c.n[StateClosing] > c.cfg.MaxConns:
+	case c.idle.len-c.doomed > c.cfg.MaxIdle, c.staying() > c.cfg.MaxConns:
 		c.trim()
 	}
 }
@@ -163,15 +166,25 @@ func (c *core) spent(s *Slot, now int64) Reason {
 	switch {
 	case now >= s.retireAt:
 		return ReasonLifetime
-	case s.requests >= uint64(c.cfg.MaxRequests) || s.maxLeft == 0:
+	case c.usedUp(s):
 		return ReasonRequests
-	case c.total-c.n[StateClosing] > c.cfg.MaxConns:
+	case c.staying() > c.cfg.MaxConns:
 		return ReasonLimit
 	case c.hard:
 		return ReasonShutdown
 	}
 	return ReasonNone
 }
+
+// usedUp says that a connection has carried as many requests as it may.
+func (c *core) usedUp(s *Slot) bool {
+	return s.requests >= uint64(c.cfg.MaxRequests) || s.maxLeft == 0
+}
+
+// staying is the number of open connections that nothing has been decided against.
+// When the limit was lowered they are too many or not; those on their way out have
+// been given up for it already, and a dial may yet fail.
+func (c *core) staying() int { return c.n[StateIdle] - c.doomed + c.n[StateLeased] }
 
 // discard ends a connection: now, or when its last exchange has ended.
 func (c *core) discard(s *Slot, why Reason) {
@@ -188,6 +201,9 @@ func (c *core) retire(s *Slot, why Reason) {
 	switch s.state {
 	case StateIdle:
 		if s.probing {
+			if s.doom == ReasonNone {
+				c.doomed++
+			}
 			s.doom = why
 			return
 		}

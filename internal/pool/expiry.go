@@ -25,13 +25,20 @@ func (c *core) setRetirement(s *Slot) {
 	c.setDue(s)
 }
 
+// aged says that a connection is too old for a further request. At the moment of
+// its birth it is not, however short the lifetime: the request that it was dialled
+// for must get it.
+func (s *Slot) aged(now int64) bool { return now >= s.retireAt && now > s.born }
+
 // setDue computes when the timer must next look at s for reasons of its own.
 func (c *core) setDue(s *Slot) {
 	due := s.retireAt
 	if due != never && !s.heralded {
 		due -= lead(c.cfg.Lifetime)
 	}
-	due = min(due, s.idleUntil)
+	if s.state == StateIdle {
+		due = min(due, s.idleUntil)
+	}
 	if due == s.due && (s.heapPos >= 0) == (due != never) {
 		return
 	}
@@ -50,10 +57,12 @@ func (c *core) pushIdle(s *Slot) {
 // expire closes an idle connection that is past a deadline and says so.
 func (c *core) expire(s *Slot, now int64) bool {
 	switch {
-	case now >= s.idleUntil, durationBetween(s.idleSince, now) >= c.cfg.IdleTimeout:
+	case now >= s.idleUntil, durationBetween(s.idleSince, now) >= c.cfg.IdleTimeout && now > s.idleSince:
 		c.retire(s, ReasonIdle)
-	case now >= s.retireAt:
+	case s.aged(now):
 		c.retire(s, ReasonLifetime)
+	case c.usedUp(s): // the limit was lowered
+		c.retire(s, ReasonRequests)
 	default:
 		return false
 	}
@@ -96,7 +105,7 @@ func (c *core) attend(s *Slot, now int64) {
 	case now >= s.retireAt:
 		c.due.remove(s)
 		c.retire(s, ReasonLifetime)
-	case now >= s.idleUntil:
+	case s.state == StateIdle && now >= s.idleUntil:
 		s.idleUntil = never
 		c.setDue(s)
 		c.retire(s, ReasonIdle)

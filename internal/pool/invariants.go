@@ -37,7 +37,7 @@ func (c *core) checkInvariants() {
 		fail("%d dials, %d trials, %d doubtful; counted %d, %d, %d", dials, trials, doubtful, c.n[StateDialing], c.trials, c.doubtful)
 	}
 
-	idle, probing, grantable := 0, 0, 0
+	idle, probing, doomed, grantable := 0, 0, 0, 0
 	for s := c.idle.front; s != nil; s = s.next {
 		idle++
 		if s.state != StateIdle || s.inFlight != 0 || s.inRoom {
@@ -46,14 +46,17 @@ func (c *core) checkInvariants() {
 		if s.prev != nil && s.prev.idleSince < s.idleSince {
 			fail("the idle list is out of order")
 		}
+		if s.doom != ReasonNone {
+			doomed++
+		}
 		if s.probing {
 			probing++
 		} else {
 			grantable++
 		}
 	}
-	if idle != c.n[StateIdle] || idle != c.idle.len || probing != c.probing {
-		fail("%d idle, %d probing; counted %d, %d", idle, probing, c.n[StateIdle], c.probing)
+	if idle != c.n[StateIdle] || idle != c.idle.len || probing != c.probing || doomed != c.doomed {
+		fail("%d idle, %d probing, %d doomed; counted %d, %d, %d", idle, probing, doomed, c.n[StateIdle], c.probing, c.doomed)
 	}
 	for s := c.room.front; s != nil; s = s.next {
 		grantable++

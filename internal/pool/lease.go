@@ -69,9 +69,18 @@ type Fate struct {
 // Release ends the lease. It must be called exactly once; a second call panics.
 // It does not block, but for the close of a connection that is not kept.
 func (l *Lease) Release(now int64, f Fate) {
-	p := l.slot.pool
+	const twice = "pool: lease released twice"
+	s := l.slot
+	if s == nil {
+		panic(twice)
+	}
+	p := s.pool
 	p.mu.Lock()
-	p.core.release(l, now, f)
+	if !l.active {
+		p.mu.Unlock() // whoever recovers must not find the pool locked
+		panic(twice)
+	}
+	p.core.release(l, p.core.at(now), f)
 	p.flush()
 }
 

@@ -77,7 +77,7 @@ type Request struct {
 // ErrForgotten.
 func (p *Pool) Acquire(ctx context.Context, now int64, r Request) (*Lease, error) {
 	p.mu.Lock()
-	l := p.core.tryAcquire(now)
+	l := p.core.tryAcquire(p.core.at(now))
 	if l == nil {
 		return p.wait(ctx, now, r, false)
 	}
@@ -87,27 +87,22 @@ func (p *Pool) Acquire(ctx context.Context, now int64, r Request) (*Lease, error
 	} else {
 		p.mu.Unlock() // lending brings no deadline nearer
 	}
-	for {
-		v := l.slot.conn.Reserve(l.idle)
-		if v == Ready {
-			return l, nil
-		}
-		// The request has had its turn: it keeps its place before all others.
-		p.mu.Lock()
-		p.core.refused(l, v)
-		var err error
-		if l, err = p.wait(ctx, now, r, true); err != nil {
-			return nil, err
-		}
+	v := l.slot.conn.Reserve(l.idle)
+	if v == Ready {
+		return l, nil
 	}
+	// The request has had its turn: it keeps its place before all others.
+	p.mu.Lock()
+	p.core.refused(l, v)
+	return p.wait(ctx, now, r, true)
 }
 
 // wait queues the request until it is granted a connection. It is called with mu
-// held and returns without. After a head start the grant still needs Reserve.
+// held and returns without. What it returns has been reserved.
 func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Lease, error) {
 	w := p.shared.getWaiter()
 	w.ctx, w.since, w.method, w.path = ctx, since, r.Method, r.Path
-	if err := p.core.enqueue(w, p.clock(), head); err != nil {
+	if err := p.core.enqueue(w, p.now(), head); err != nil {
 		p.flush()
 		p.shared.putWaiter(w)
 		return nil, err
@@ -122,7 +117,6 @@ func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Le
 		} else {
 			w.timer.Reset(d)
 		}
-		defer w.timer.Stop()
 		budget = w.timer.C
 	}
 	for {
@@ -152,7 +146,7 @@ func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Le
 		p.mu.Lock()
 		p.core.refused(l, v)
 		w.lease, w.state = nil, waiterNew
-		err = p.core.enqueue(w, p.clock(), true)
+		err = p.core.enqueue(w, p.now(), true)
 		p.flush()
 		if err != nil {
 			p.shared.putWaiter(w)
@@ -163,9 +157,9 @@ func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Le
 
 // leave takes a waiter out of the queue whose wait was ended by cause.
 func (p *Pool) leave(w *Waiter, since int64, cause, ctxErr error) error {
-	now := p.clock()
 	var err error = cause
 	p.mu.Lock()
+	now := p.now()
 	if cause == ErrTimeout || cause != ErrCanceled && errors.Is(ctxErr, context.DeadlineExceeded) {
 		p.core.stats.timedOut++
 		err = &StarvedError{Err: cause, Waited: time.Duration(now - since), Snapshot: p.core.snapshot(w, now)}
@@ -183,28 +177,28 @@ func (p *Pool) leave(w *Waiter, since int64, cause, ctxErr error) error {
 // Admitted answers Admission.Admit: the dial starts.
 func (p *Pool) Admitted(s *Slot) {
 	p.mu.Lock()
-	p.core.admitted(s, p.clock())
+	p.core.admitted(s, p.now())
 	p.flush()
 }
 
 // Denied answers Admission.Admit: the dial does not start.
 func (p *Pool) Denied(s *Slot, err error) {
 	p.mu.Lock()
-	p.core.denied(s, err, p.clock())
+	p.core.denied(s, err, p.now())
 	p.flush()
 }
 
 // SetCapacity tells how many exchanges a connection may carry at once from now on.
 func (p *Pool) SetCapacity(s *Slot, n int) {
 	p.mu.Lock()
-	p.core.setCapacity(s, n, p.clock())
+	p.core.setCapacity(s, n, p.now())
 	p.flush()
 }
 
 // PeerClosed tells that the peer takes no further request on a connection.
 func (p *Pool) PeerClosed(s *Slot) {
 	p.mu.Lock()
-	p.core.peerClosed(s, p.clock())
+	p.core.peerClosed(s, p.now())
 	p.flush()
 }
 
@@ -212,7 +206,7 @@ func (p *Pool) PeerClosed(s *Slot) {
 // lowered ones cut no active request.
 func (p *Pool) SetConfig(cfg Config) {
 	p.mu.Lock()
-	p.core.setConfig(cfg, p.clock())
+	p.core.setConfig(cfg, p.now())
 	p.flush()
 }
 
@@ -220,7 +214,7 @@ func (p *Pool) SetConfig(cfg Config) {
 // next request comes.
 func (p *Pool) CloseIdle() {
 	p.mu.Lock()
-	p.core.closeIdle(p.clock())
+	p.core.closeIdle(p.now())
 	p.flush()
 }
 
@@ -228,7 +222,7 @@ func (p *Pool) CloseIdle() {
 // the last connection is closed or ctx ends.
 func (p *Pool) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
-	p.core.shutdown(false, p.clock())
+	p.core.shutdown(false, p.now())
 	p.flush()
 	return p.await(ctx, func(c *core) bool { return c.total == 0 })
 }
@@ -238,9 +232,11 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 // exchange ends. It returns when no dial and no close is under way.
 func (p *Pool) Close() {
 	p.mu.Lock()
-	p.core.shutdown(true, p.clock())
+	p.core.shutdown(true, p.now())
 	p.flush()
-	p.await(context.Background(), func(c *core) bool { return c.n[StateDialing]+c.n[StateClosing] == 0 })
+	p.await(context.Background(), func(c *core) bool {
+		return c.n[StateDialing]+c.n[StateIdle]+c.n[StateClosing] == 0 // idle: out for a probe
+	})
 }
 
 // await waits until done holds, or ctx ends.
@@ -274,6 +270,7 @@ func (p *Pool) Forget() bool {
 		return false
 	}
 	c.closed, c.hard, c.forgotten = true, true, true
+	c.emptySince = never
 	if p.timer != nil {
 		p.timer.Stop()
 	}
@@ -284,15 +281,18 @@ func (p *Pool) Forget() bool {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.core.getStats(p.clock())
+	return p.core.getStats(p.now())
 }
 
 // Snapshot returns what a request would be told that starved now.
 func (p *Pool) Snapshot() *Snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.core.snapshot(nil, p.clock())
+	return p.core.snapshot(nil, p.now())
 }
+
+// now returns the time of an event that begins under the lock.
+func (p *Pool) now() int64 { return p.core.at(p.clock()) }
 
 // flush ends an event: it sets the timer, unlocks, and carries the actions out.
 func (p *Pool) flush() {
@@ -322,8 +322,15 @@ func (p *Pool) flush() {
 			acts[i].waiter.ready <- struct{}{}
 		}
 	}
+	for i := range acts { // a dial does not wait for a close
+		if !acts[i].lasts() {
+			p.act(&acts[i])
+		}
+	}
 	for i := range acts {
-		p.act(&acts[i])
+		if acts[i].lasts() {
+			p.act(&acts[i])
+		}
 	}
 }
 
@@ -340,21 +347,24 @@ func (p *Pool) act(a *action) {
 	case actDial:
 		p.startDial(s)
 	case actCancelDial:
+		var cancel context.CancelFunc
 		p.mu.Lock()
-		d := s.dial
+		if s.dial != nil {
+			cancel = s.dial.cancel
+		}
 		p.mu.Unlock()
-		if d != nil && d.cancel != nil {
-			d.cancel()
+		if cancel != nil {
+			cancel()
 		}
 	case actClose:
 		peerFirst := s.conn.Close(s.reason)
 		p.mu.Lock()
-		p.core.closedConn(s, peerFirst, p.clock())
+		p.core.closedConn(s, peerFirst, p.now())
 		p.flush()
 	case actProbe:
 		alive := s.conn.Probe()
 		p.mu.Lock()
-		now := p.clock()
+		now := p.now()
 		p.core.probed(s, alive, now)
 		p.core.continueSweep(now)
 		p.flush()
@@ -382,9 +392,9 @@ func (p *Pool) startDial(s *Slot) {
 		exhausted := err != nil && p.owner.Exhausted(err)
 		p.mu.Lock()
 		if err != nil {
-			p.core.dialFailed(s, err, exhausted, p.clock())
+			p.core.dialFailed(s, err, exhausted, p.now())
 		} else {
-			p.core.dialled(s, conn, capacity, p.clock())
+			p.core.dialled(s, conn, capacity, p.now())
 		}
 		p.flush()
 	}()
@@ -408,6 +418,6 @@ func (p *Pool) setTimer(d time.Duration) {
 func (p *Pool) tick() {
 	p.mu.Lock()
 	p.core.armed = never
-	p.core.tick(p.clock())
+	p.core.tick(p.now())
 	p.flush()
 }

@@ -82,7 +82,7 @@ type Slot struct {
 	born      int64
 	ordinal   uint64 // spreads retirements; see core.retirement
 	idleSince int64
-	idleUntil int64 // the end of the peer's announced idle timeout; never when not told
+	idleUntil int64 // while idle: the end of the peer's announced idle timeout; never when not told
 	retireAt  int64
 	due       int64 // key in core.due: the next of retirement, its successor's dial, and idleUntil
 

@@ -47,6 +47,9 @@ func (sh *Shared) getWaiter() *Waiter {
 }
 
 func (sh *Shared) putWaiter(w *Waiter) {
+	if w.timer != nil {
+		w.timer.Stop() // before the next request can have it
+	}
 	*w = Waiter{ready: w.ready, timer: w.timer}
 	sh.waiters.Put(w)
 }

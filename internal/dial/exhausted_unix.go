@@ -1,0 +1,19 @@
+//go:build unix
+
+package dial
+
+import "syscall"
+
+// exhaustedBy knows what connect(2), bind(2) and socket(2) say: EADDRNOTAVAIL when
+// no port to the destination is left, EADDRINUSE when the source address has none.
+func exhaustedBy(errno syscall.Errno) Resource {
+	switch errno {
+	case syscall.EADDRNOTAVAIL, syscall.EADDRINUSE:
+		return Ports
+	case syscall.EMFILE, syscall.ENFILE:
+		return Descriptors
+	case syscall.ENOBUFS, syscall.ENOMEM:
+		return Memory
+	}
+	return None
+}

@@ -1,0 +1,347 @@
+package h1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// Owner is told what a connection's exchange does. Its methods do not block and
+// are called with no lock of the connection held.
+type Owner interface {
+	// SetPhase tells what the exchange does now.
+	SetPhase(pool.Phase)
+	// Touch tells that bytes of the response body arrived.
+	Touch()
+	// Done tells that the exchange no longer uses the connection. It is called
+	// exactly once for each RoundTrip, on whatever goroutine came last: before
+	// RoundTrip returns, in a Read or Close of the response body, or on the
+	// goroutine that sends the request body. The next exchange may start at once.
+	Done(pool.Fate)
+}
+
+// Options bound an exchange. All values are explicit: defaults belong to the caller.
+type Options struct {
+	MaxHeadBytes    int64         // response heads of one exchange, 1xx included
+	MaxFields       int           // fields of one head; 0 is the parser's own bound
+	Strict          bool          // reject what RFC 9112 merely lets a recipient tolerate
+	HeaderTimeout   time.Duration // from the end of the request to the end of the response head; ≤ 0 is none
+	ContinueTimeout time.Duration // how long Expect: 100-continue holds the body back; ≤ 0 sends it at once
+	DrainBytes      int64         // how much of an unread body Close reads away; ≤ 0 is nothing
+	DrainTimeout    time.Duration // how long it may take
+	LivenessAfter   time.Duration // a connection unused for longer is looked at before its next use
+}
+
+// Conn is the client's end of one HTTP/1.1 connection (RFC 9112). It carries one
+// exchange at a time, on the goroutine of the caller; it has no goroutine and no
+// buffer while it is idle. Between exchanges it may be probed and closed, by one
+// goroutine at a time.
+type Conn struct {
+	nc    net.Conn // what is read and written: the socket, or TLS above it
+	raw   *Raw     // the socket; how to look at it without blocking
+	tls   *tls.ConnectionState
+	owner Owner
+	wrote atomic.Int64 // bytes given to nc; without TLS, what the kernel took
+
+	// onCancel interrupts the exchange; bound once, so that arming it costs no closure.
+	onCancel func()
+
+	// The read buffer: buf[r:w] is unread. nil between exchanges.
+	buf  []byte
+	r, w int
+
+	unseen bool // the last exchange ended without looking for bytes behind it
+
+	x exchange
+
+	// mu guards what other goroutines do to an exchange: the context's end, and
+	// the sender of the request body. No I/O happens while it is held but
+	// setting a deadline.
+	mu        sync.Mutex
+	seq       uint64 // of the exchange: interrupting one that is over does nothing
+	cause     error  // why the exchange was interrupted; nil while it was not
+	deadline  bool   // a read deadline is set
+	headRead  bool   // the final head has arrived: the header timeout is off
+	sending   bool   // the sender is at work
+	sendErr   error  // how it ended
+	over      bool   // the response side has ended and left the rest to the sender
+	fate      pool.Fate
+	lateTimer *time.Timer
+}
+
+// exchange is the state of one request and its response. It is cleared at the end,
+// so that an idle connection refers to no request.
+type exchange struct {
+	ctx     context.Context
+	stop    func() bool   // ends the watch over ctx
+	legacy  *legacyCancel // the watch over Request.Cancel
+	sender  *sender       // nil when the request went out on the caller's goroutine
+	trace   *httptrace.ClientTrace
+	opts    *Options
+	start   int64 // what sent counted before it began
+	gotByte bool  // of the response
+	close   bool  // the request said Connection: close
+	excess  bool  // bytes came that nobody asked for
+
+	framing Framing
+	left    int64 // of a body of known length
+	chunked Chunked
+}
+
+// legacyCancel watches the deprecated Request.Cancel.
+type legacyCancel struct {
+	state atomic.Int32 // 0 watching, 1 fired, 2 over
+	done  chan struct{}
+}
+
+// New makes a Conn. nc is what exchanges read and write. Without TLS state is nil
+// and nc is the connection that raw wraps; with TLS nc runs over raw.
+func New(nc net.Conn, raw *Raw, state *tls.ConnectionState, owner Owner) *Conn {
+	c := &Conn{nc: nc, raw: raw, tls: state, owner: owner}
+	c.onCancel = func() { c.interrupt(context.Cause(c.x.ctx)) }
+	return c
+}
+
+// NetConn returns what exchanges read and write.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Close closes the connection. It does not wait for the peer: a TLS closing alert
+// is sent only if there is room for it at once. It reports whether the peer had
+// closed its side before.
+func (c *Conn) Close() (peerFirst bool) {
+	_, err := c.raw.tryRead(0)
+	peerFirst = err != nil && !isWouldBlock(err)
+	if c.tls != nil {
+		// crypto/tls allows its alert five seconds. What cannot be sent at once
+		// is not worth a wait: the peer is not reading.
+		c.nc.SetDeadline(time.Now().Add(alertTimeout))
+	}
+	c.nc.Close()
+	return peerFirst
+}
+
+// alertTimeout bounds the write of the TLS closing alert.
+const alertTimeout = 10 * time.Millisecond
+
+// ErrStale: the peer has closed an idle connection or sent bytes on it that
+// nobody asked for.
+var ErrStale = errors.New("h1: connection is stale")
+
+// Usable reports whether a connection that sat idle may carry a request. It looks
+// at the socket without blocking: a byte or an end of stream means that it may
+// not. A connection used a moment ago is trusted.
+func (c *Conn) Usable(idle, trust time.Duration) bool {
+	if idle < trust && !c.unseen {
+		return true
+	}
+	return c.Probe(idle)
+}
+
+// Probe looks at the socket of an idle connection without blocking and reports
+// whether it is still silent and open.
+func (c *Conn) Probe(idle time.Duration) bool {
+	c.unseen = false
+	return c.silent(lookSocket, idle)
+}
+
+// Unsolicited returns what the peer sent on the idle connection, at most its
+// first bytes, when Probe found some.
+func (c *Conn) Unsolicited() []byte { return c.raw.junk }
+
+// silent reports that a non-blocking read finds nothing. Under TLS the read goes
+// through TLS, which consumes session tickets and key updates on the way.
+func (c *Conn) silent(look lookMode, idle time.Duration) bool {
+	if c.tls == nil {
+		if look == lookBuffered {
+			return true // there is no layer that could hold bytes back
+		}
+		_, err := c.raw.tryRead(idle)
+		return isWouldBlock(err)
+	}
+	c.raw.look(look, idle)
+	var one [1]byte
+	n, err := c.nc.Read(one[:])
+	c.raw.look(lookNormal, 0)
+	if n > 0 {
+		c.raw.junk = append(c.raw.junk[:0], one[0])
+	}
+	return n == 0 && isWouldBlock(err)
+}
+
+// sent counts the bytes that may have left: those that the kernel took.
+func (c *Conn) sent() int64 {
+	if c.tls != nil {
+		return c.raw.written.Load()
+	}
+	return c.wrote.Load()
+}
+
+// ---- interruption ----
+
+// past is a deadline that has gone by.
+var past = time.Unix(1, 0)
+
+// interrupt ends every read and write of the exchange with cause.
+func (c *Conn) interrupt(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.cause = cause
+	}
+	c.deadline = true
+	c.nc.SetDeadline(past)
+}
+
+// interruptExchange interrupts the exchange with that number, unless it is over.
+func (c *Conn) interruptExchange(seq uint64, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seq != seq {
+		return
+	}
+	if c.cause == nil {
+		c.cause = cause
+	}
+	c.deadline = true
+	c.nc.SetDeadline(past)
+}
+
+// setReadDeadline sets a deadline, unless the exchange is interrupted.
+func (c *Conn) setReadDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.deadline = !t.IsZero()
+		c.nc.SetReadDeadline(t)
+	}
+}
+
+// interrupted returns why the exchange was interrupted, or nil.
+func (c *Conn) interrupted() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// ErrRequestCanceled: the request's deprecated Cancel channel was closed.
+var ErrRequestCanceled = errors.New("request canceled")
+
+// watch arms the interruption by the request's context and Cancel channel.
+func (c *Conn) watch(ctx context.Context, req *http.Request) {
+	if ctx.Done() != nil {
+		c.x.ctx = ctx
+		c.x.stop = context.AfterFunc(ctx, c.onCancel)
+	}
+	if req.Cancel != nil {
+		l := &legacyCancel{done: make(chan struct{})}
+		c.x.legacy = l
+		go func() { // ends with the exchange: unwatch closes done
+			select {
+			case <-req.Cancel:
+				if l.state.CompareAndSwap(0, 1) {
+					c.interrupt(ErrRequestCanceled)
+				}
+			case <-l.done:
+			}
+		}()
+	}
+}
+
+// unwatch ends the watch. It reports false when the interruption has begun: the
+// connection must not be used again then, since a deadline may be set any moment.
+func (c *Conn) unwatch() bool {
+	ok := true
+	if c.x.stop != nil {
+		ok = c.x.stop()
+	}
+	if l := c.x.legacy; l != nil {
+		if !l.state.CompareAndSwap(0, 2) {
+			ok = false
+		}
+		close(l.done)
+	}
+	return ok
+}
+
+// ---- the end of an exchange ----
+
+// finish ends the response side. If the request is still being sent, the sender
+// ends the exchange, and is given a moment for it.
+func (c *Conn) finish(f pool.Fate) {
+	c.releaseBuffer()
+	if c.x.sender != nil {
+		c.mu.Lock()
+		if c.sending {
+			c.over, c.fate = true, f
+			if f.Keep {
+				seq := c.seq
+				c.lateTimer = time.AfterFunc(lateSend, func() { c.interruptExchange(seq, errLateSend) })
+			} else {
+				c.deadline = true
+				c.nc.SetDeadline(past)
+			}
+			c.mu.Unlock()
+			return
+		}
+		failed := c.sendErr != nil
+		c.mu.Unlock()
+		if failed && f.Keep {
+			f.Keep, f.Reason = false, pool.ReasonError
+		}
+	}
+	c.end(f)
+}
+
+// lateSend is how long a request body may go on after its response has ended
+// before the connection is given up, as with net/http.
+const lateSend = 50 * time.Millisecond
+
+var errLateSend = errors.New("h1: request body outlived its response")
+
+// end is the last act of an exchange.
+func (c *Conn) end(f pool.Fate) {
+	if !c.unwatch() && f.Keep {
+		f.Keep, f.Reason = false, pool.ReasonCanceled
+	}
+	c.mu.Lock()
+	c.seq++
+	switch {
+	case !f.Keep:
+	case c.cause != nil:
+		f.Keep, f.Reason = false, pool.ReasonCanceled
+	case c.deadline:
+		c.deadline = false
+		c.nc.SetDeadline(time.Time{})
+	}
+	c.mu.Unlock()
+	if f.Keep && !c.silent(lookBuffered, 0) {
+		f.Keep, f.Reason = false, pool.ReasonProtocol
+	}
+	trace := c.x.trace
+	closing := c.x.close
+	if f.Keep {
+		c.x = exchange{}
+		c.sendErr, c.over, c.headRead = nil, false, false
+	}
+	if trace != nil && trace.PutIdleConn != nil && (f.Keep || !closing) {
+		if f.Keep {
+			trace.PutIdleConn(nil)
+		} else {
+			trace.PutIdleConn(errNotKept{f.Reason})
+		}
+	}
+	c.owner.Done(f)
+}
+
+// errNotKept is what httptrace's PutIdleConn is told.
+type errNotKept struct{ reason pool.Reason }
+
+func (e errNotKept) Error() string { return "connection not kept: " + e.reason.String() }

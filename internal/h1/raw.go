@@ -1,0 +1,152 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Raw is a socket that can be read without blocking. TLS runs over it, so that
+// what TLS holds back can be looked at too. Looking is for the one goroutine that
+// owns the idle connection.
+type Raw struct {
+	net.Conn
+	written atomic.Int64 // bytes that Write passed on
+
+	mode lookMode
+	idle time.Duration
+	rc   syscall.RawConn // nil when there is no descriptor
+	buf  []byte
+	n    int
+	err  error
+	read func(fd uintptr) bool // bound to the fields above: looking allocates nothing
+	junk []byte
+}
+
+// NewRaw wraps conn.
+func NewRaw(conn net.Conn) *Raw {
+	r := &Raw{Conn: conn}
+	if sc, ok := conn.(syscall.Conn); ok && canTryRead {
+		if rc, err := sc.SyscallConn(); err == nil {
+			r.rc = rc
+		}
+	}
+	return r
+}
+
+// lookMode says what Read does.
+type lookMode uint8
+
+const (
+	lookNormal   lookMode = iota
+	lookBuffered          // nothing new: TLS sees only what it has already
+	lookSocket            // what is there, without waiting
+)
+
+func (r *Raw) look(m lookMode, idle time.Duration) { r.mode, r.idle = m, idle }
+
+func (r *Raw) Read(p []byte) (int, error) {
+	switch r.mode {
+	case lookBuffered:
+		return 0, errWouldBlock
+	case lookSocket:
+		return r.tryReadInto(p, r.idle)
+	}
+	return r.Conn.Read(p)
+}
+
+func (r *Raw) Write(p []byte) (int, error) {
+	n, err := r.Conn.Write(p)
+	r.written.Add(int64(n))
+	return n, err
+}
+
+// Pender is a connection without a descriptor that says what a Read would find:
+// bytes, the error that ends the stream, or (0, nil) for nothing yet. It does not
+// block and takes nothing.
+type Pender interface {
+	Pending() (int, error)
+}
+
+// junkSize is how much of what nobody asked for is kept for the log.
+const junkSize = 64
+
+// tryRead reads and keeps what is there as junk.
+func (r *Raw) tryRead(idle time.Duration) (int, error) {
+	var buf [junkSize]byte
+	n, err := r.tryReadInto(buf[:], idle)
+	if n > 0 {
+		r.junk = append(r.junk[:0], buf[:n]...)
+		err = errUnsolicited
+	}
+	return n, err
+}
+
+var errUnsolicited = errors.New("h1: unsolicited bytes")
+
+// blindAfter is how long a connection that can only be read with a deadline sits
+// idle before a look at it is worth a quarter of a millisecond.
+const blindAfter = time.Second
+
+// tryReadInto reads what is there. Without a descriptor and without Pending it
+// reads with a deadline that has passed, which shows an end of stream on some
+// connections only (net.Pipe), and after a longer idle time with one just ahead.
+func (r *Raw) tryReadInto(p []byte, idle time.Duration) (int, error) {
+	if r.rc != nil {
+		if r.read == nil {
+			r.read = r.readDescriptor
+		}
+		r.buf, r.n, r.err = p, 0, nil
+		err := r.rc.Read(r.read)
+		r.buf = nil
+		if err != nil {
+			return 0, err
+		}
+		if r.n == 0 && r.err == nil {
+			r.err = io.EOF
+		}
+		return r.n, r.err
+	}
+	if t, ok := r.Conn.(Pender); ok {
+		if n, err := t.Pending(); n == 0 {
+			if err == nil {
+				err = errWouldBlock
+			}
+			return 0, err
+		}
+		return r.Conn.Read(p)
+	}
+	r.SetReadDeadline(past)
+	n, err := r.Conn.Read(p)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		if idle >= blindAfter {
+			r.SetReadDeadline(time.Now().Add(50 * time.Microsecond))
+			n, err = r.Conn.Read(p)
+		}
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errWouldBlock
+		}
+	}
+	r.SetReadDeadline(time.Time{})
+	return n, err
+}
+
+// wouldBlock says that nothing is there. crypto/tls takes a temporary error for
+// one that passes.
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "h1: nothing to read" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+var errWouldBlock net.Error = wouldBlock{}
+
+// isWouldBlock reports whether a read that does not wait found nothing.
+func isWouldBlock(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
