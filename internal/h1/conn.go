@@ -131,10 +131,6 @@ func (c *Conn) Close() (peerFirst bool) {
 // alertTimeout bounds the write of the TLS closing alert.
 const alertTimeout = 10 * time.Millisecond
 
-// ErrStale: the peer has closed an idle connection or sent bytes on it that
-// nobody asked for.
-var ErrStale = errors.New("h1: connection is stale")
-
 // Usable reports whether a connection that sat idle may carry a request. It looks
 // at the socket without blocking: a byte or an end of stream means that it may
 // not. A connection used a moment ago is trusted.

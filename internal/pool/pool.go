@@ -67,6 +67,8 @@ type Request struct {
 	Method, Path string          // for diagnosis; the path without the query
 	Cancel       <-chan struct{} // ends the wait, as the context does; may be nil
 	Budget       time.Duration   // for queue and dial together; Never has none
+	// BudgetIsDefault says that Budget holds only if the context has no deadline.
+	BudgetIsDefault bool
 }
 
 // Acquire lends a connection. It returns at once when one is free; else it waits,
@@ -110,7 +112,12 @@ func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Le
 	p.flush()
 
 	var budget <-chan time.Time
-	if r.Budget != Never {
+	budgeted := r.Budget != Never
+	if budgeted && r.BudgetIsDefault {
+		_, hasDeadline := ctx.Deadline()
+		budgeted = !hasDeadline
+	}
+	if budgeted {
 		d := r.Budget - time.Duration(p.clock()-since)
 		if w.timer == nil {
 			w.timer = time.NewTimer(d)

@@ -1,0 +1,39 @@
+package berth
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/berth-go/berth/internal/h1"
+)
+
+// checkRequest refuses what cannot be sent, in net/http's order, before anything
+// touches the network. Values are not told: they may be secrets.
+func checkRequest(req *http.Request) error {
+	if req.URL == nil {
+		return &RequestError{Reason: "http: nil Request.URL"}
+	}
+	if req.Header == nil {
+		return &RequestError{Reason: "http: nil Request.Header"}
+	}
+	scheme := req.URL.Scheme
+	known := scheme == "http" || scheme == "https"
+	if known {
+		if bad := h1.InvalidField(req.Header); bad != "" {
+			return &RequestError{Reason: "net/http: invalid header " + bad}
+		}
+		if bad := h1.InvalidField(req.Trailer); bad != "" {
+			return &RequestError{Reason: "net/http: invalid trailer " + bad}
+		}
+	}
+	switch {
+	case !known:
+		return &RequestError{Reason: "unsupported protocol scheme " + strconv.Quote(scheme)}
+	case req.Method != "" && !h1.ValidMethod(req.Method):
+		return &RequestError{Reason: fmt.Sprintf("net/http: invalid method %q", req.Method)}
+	case req.URL.Host == "":
+		return &RequestError{Reason: "http: no Host in request URL"}
+	}
+	return nil
+}

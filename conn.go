@@ -1,0 +1,73 @@
+package berth
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// conn ties a connection of the engine to its place in the pool: it is the pool's
+// Conn and the engine's Owner.
+type conn struct {
+	ep    *endpoint
+	h1    *h1.Conn
+	info  ConnInfo
+	lease *pool.Lease // of the exchange that runs; nil between exchanges
+}
+
+// ---- for the pool ----
+
+// Reserve looks whether the server has closed the idle connection.
+func (c *conn) Reserve(idle time.Duration) pool.Verdict {
+	if c.h1.Usable(idle, livenessAfter) {
+		return pool.Ready
+	}
+	c.logUnsolicited()
+	return pool.Dead
+}
+
+// Probe looks whether the server has closed the idle connection.
+func (c *conn) Probe() bool {
+	if c.h1.Probe(sweepPeriod) {
+		return true
+	}
+	c.logUnsolicited()
+	return false
+}
+
+// Close closes the connection, unless it was handed over to the caller.
+func (c *conn) Close(why pool.Reason) (peerFirst bool) {
+	if why != pool.ReasonUpgrade {
+		peerFirst = c.h1.Close()
+	}
+	if tr := c.ep.t.config.Trace; tr != nil && tr.Closed != nil {
+		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info, Reason: why.String(), ByPeer: peerFirst})
+	}
+	return peerFirst
+}
+
+// logUnsolicited tells of what a server sent on an idle connection, as net/http
+// does. 408 Request Timeout is how some say goodbye.
+func (c *conn) logUnsolicited() {
+	junk := c.h1.Unsolicited()
+	log := c.ep.t.config.Logger
+	if len(junk) == 0 || log == nil || bytes.HasPrefix(junk, []byte("HTTP/1.1 408")) || bytes.HasPrefix(junk, []byte("HTTP/1.0 408")) {
+		return
+	}
+	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "bytes", len(junk))
+}
+
+// ---- for the engine ----
+
+func (c *conn) SetPhase(p pool.Phase) { c.lease.SetPhase(p) }
+
+func (c *conn) Touch() { c.lease.Touch(c.ep.t.now()) }
+
+// Done gives the connection back.
+func (c *conn) Done(f pool.Fate) {
+	l := c.lease
+	c.lease = nil
+	l.Release(c.ep.t.now(), f)
+}

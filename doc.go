@@ -1,0 +1,23 @@
+// Package berth is an [http.RoundTripper] whose connection pools you can see,
+// bound and explain. The zero [Transport] is ready:
+//
+//	client := &http.Client{Transport: &berth.Transport{}}
+//
+// It speaks HTTP/1.1, plain and over TLS, by an engine of its own: requests run on
+// the caller's goroutine, idle connections have neither a goroutine nor a buffer,
+// and every wait has a bound and an error that says what was waited for.
+//
+// # Words
+//
+// An endpoint is everything that makes two connections interchangeable: scheme,
+// host, port and TLS identity. It has one pool and one [Policy]. A lease is one
+// request's hold on a connection, from the moment it gets it until the last byte
+// of the response has arrived. A waiter is a request that has no lease yet; the
+// oldest is served first.
+//
+// # Errors
+//
+// Every failure has a type of its own and a stable code; see [AcquireTimeoutError]
+// for the one that matters most. [NotSent] answers whether a request may be sent
+// again without fear.
+package berth

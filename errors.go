@@ -1,0 +1,232 @@
+package berth
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// ErrRequestCanceled: the deprecated Request.Cancel ended the request.
+var ErrRequestCanceled = errors.New("net/http: request canceled")
+
+// ErrRequestCanceledWaiting: Request.Cancel ended the wait for a connection.
+var ErrRequestCanceledWaiting = errors.New("net/http: request canceled while waiting for connection")
+
+// ErrClosed matches a *ClosedError by errors.Is.
+var ErrClosed = errors.New("berth: transport is closed")
+
+// NotSent reports whether err says that no byte of the request left this host: it
+// may be sent again, whatever its method. False means that nobody knows.
+func NotSent(err error) bool {
+	var n interface{ NotSent() bool }
+	return errors.As(err, &n) && n.NotSent()
+}
+
+// notSent is embedded in the errors of requests that never left.
+type notSent struct{}
+
+// NotSent reports true.
+func (notSent) NotSent() bool { return true }
+
+// RequestError: the request itself cannot be sent. The caller is at fault. Code
+// BERTH1011.
+type RequestError struct {
+	notSent
+	Reason string // without any value of the request
+}
+
+func (e *RequestError) Error() string { return e.Reason }
+
+// Code returns BERTH1011.
+func (e *RequestError) Code() string { return "BERTH1011" }
+
+// QueueFullError: as many requests wait for the endpoint as Policy.MaxWaiters
+// allows. Code BERTH1002.
+type QueueFullError struct {
+	notSent
+	Endpoint string
+	Waiting  int // requests in the queue
+	MaxConns int // the endpoint's limit; 0 is none
+}
+
+func (e *QueueFullError) Error() string {
+	return fmt.Sprintf("berth: queue of %s is full: %d requests wait (limit: %s) [BERTH1002]", e.Endpoint, e.Waiting, connsLimit(e.MaxConns))
+}
+
+// Code returns BERTH1002.
+func (e *QueueFullError) Code() string { return "BERTH1002" }
+
+func connsLimit(n int) string {
+	if n <= 0 {
+		return "no endpoint max"
+	}
+	return fmt.Sprintf("endpoint max %d", n)
+}
+
+// DialError: no connection to the endpoint could be opened. It unwraps to what the
+// resolver, the kernel, the peer or TLS said. Code BERTH1003.
+type DialError struct {
+	notSent
+	Endpoint string
+	Failures int           // dials that failed in a row
+	Backoff  time.Duration // until the next attempt, when none was made for this request; else 0
+	Err      error
+}
+
+func (e *DialError) Error() string {
+	if e.Backoff > 0 {
+		return fmt.Sprintf("berth: dial %s: no attempt for another %v after %d failures, the last: %v [BERTH1003]",
+			e.Endpoint, e.Backoff.Round(time.Millisecond), e.Failures, e.Err)
+	}
+	return fmt.Sprintf("berth: dial %s: %v", e.Endpoint, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1003.
+func (e *DialError) Code() string { return "BERTH1003" }
+
+// Timeout reports whether the dial took too long.
+func (e *DialError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// Temporary reports what Timeout does; net.Error asks for it.
+func (e *DialError) Temporary() bool { return e.Timeout() }
+
+// ResourceError: this host has no port, descriptor or memory left for a
+// connection, and the endpoint has no connection to wait for. It unwraps to the
+// kernel's errno. Codes BERTH1004 (ports), BERTH1005 (descriptors), BERTH1006
+// (memory).
+type ResourceError struct {
+	notSent
+	Endpoint string
+	Resource string // "ports", "descriptors" or "memory"
+	Err      error
+}
+
+func (e *ResourceError) Error() string {
+	return fmt.Sprintf("berth: dial %s: out of %s: %v: %s [%s]", e.Endpoint, e.Resource, e.Err, remedies[e.Resource], e.Code())
+}
+
+var remedies = map[string]string{
+	"ports":       "connections to this destination are opened faster than the kernel frees their ports; share one transport and read response bodies to their end",
+	"descriptors": "the process has too many files and sockets open; look for bodies that are never closed, or raise the limit (ulimit -n)",
+	"memory":      "the kernel has no memory for another socket; close idle connections or raise its limits",
+}
+
+// Unwrap returns the cause.
+func (e *ResourceError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1004, BERTH1005 or BERTH1006.
+func (e *ResourceError) Code() string {
+	return map[string]string{"ports": "BERTH1004", "descriptors": "BERTH1005", "memory": "BERTH1006"}[e.Resource]
+}
+
+// ProtocolError: the server broke HTTP/1.1, and what it meant is not certain. The
+// connection is closed. Code BERTH1007.
+type ProtocolError struct {
+	Endpoint string
+	Err      error
+}
+
+func (e *ProtocolError) Error() string {
+	return fmt.Sprintf("berth: %s: %v [BERTH1007]", e.Endpoint, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1007.
+func (e *ProtocolError) Code() string { return "BERTH1007" }
+
+// ResponseHeaderTimeoutError: the response head did not come within
+// Policy.ResponseHeaderTimeout. It is a timeout, and context.DeadlineExceeded by
+// errors.Is. Code BERTH1008.
+type ResponseHeaderTimeoutError struct {
+	Endpoint string
+	After    time.Duration
+}
+
+func (e *ResponseHeaderTimeoutError) Error() string {
+	return fmt.Sprintf("berth: %s: timeout awaiting response headers after %v [BERTH1008]", e.Endpoint, e.After)
+}
+
+// Code returns BERTH1008.
+func (e *ResponseHeaderTimeoutError) Code() string { return "BERTH1008" }
+
+// Timeout reports true.
+func (e *ResponseHeaderTimeoutError) Timeout() bool { return true }
+
+// Temporary reports true; net.Error asks for it.
+func (e *ResponseHeaderTimeoutError) Temporary() bool { return true }
+
+// Is reports true for context.DeadlineExceeded.
+func (e *ResponseHeaderTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// ServerClosedError: the server closed a connection that it had used before, just
+// as a request was sent on it, and the request cannot be sent again safely. Code
+// BERTH1009.
+type ServerClosedError struct{ Endpoint string }
+
+func (e *ServerClosedError) Error() string {
+	return fmt.Sprintf("berth: %s: server closed idle connection as the request was sent [BERTH1009]", e.Endpoint)
+}
+
+// Code returns BERTH1009.
+func (e *ServerClosedError) Code() string { return "BERTH1009" }
+
+// ConnError: the connection broke before the request had left, or within the
+// response head. It unwraps to what the network said. Code BERTH1012.
+type ConnError struct {
+	Endpoint string
+	Err      error
+	sent     bool
+}
+
+func (e *ConnError) Error() string {
+	at := "while the response head was read"
+	if !e.sent {
+		at = "before the request was sent"
+	}
+	return fmt.Sprintf("berth: %s: connection broken %s: %v", e.Endpoint, at, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ConnError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1012.
+func (e *ConnError) Code() string { return "BERTH1012" }
+
+// NotSent reports whether nothing of the request left.
+func (e *ConnError) NotSent() bool { return !e.sent }
+
+// ClosedError: the transport was closed, or is being shut down. Code BERTH1013.
+type ClosedError struct{ notSent }
+
+func (e *ClosedError) Error() string { return ErrClosed.Error() }
+
+// Is reports true for ErrClosed.
+func (e *ClosedError) Is(target error) bool { return target == ErrClosed }
+
+// Code returns BERTH1013.
+func (e *ClosedError) Code() string { return "BERTH1013" }
+
+// dialError makes the caller's error of a failed dial. tls.RecordHeaderError stays
+// as it is: http.Client knows it by its type.
+func (ep *endpoint) dialError(e *pool.DialError) error {
+	if err, ok := e.Err.(tls.RecordHeaderError); ok && e.Backoff == 0 {
+		return err
+	}
+	if r := dial.Exhausted(e.Err); r != dial.None {
+		return &ResourceError{Endpoint: ep.name, Resource: r.String(), Err: e.Err}
+	}
+	return &DialError{Endpoint: ep.name, Failures: e.Failures, Backoff: e.Backoff, Err: e.Err}
+}

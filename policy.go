@@ -1,0 +1,180 @@
+package berth
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// Policy holds the limits, timeouts and habits of an endpoint. Zero means the
+// default that the field names; negative means off: no limit, no timeout, never.
+// In JSON the names are in snake case and durations are strings like "90s".
+type Policy struct {
+	// MaxConns limits the endpoint's connections, those being dialled and closed
+	// included. Default: none but what the kernel gives. A request beyond it waits.
+	MaxConns int `json:"max_conns"`
+
+	// MaxIdle limits the connections kept without a request. Default: no limit,
+	// since IdleTimeout trims them; a small number here is what makes a client
+	// dial anew for every burst. Negative: none is kept.
+	MaxIdle int `json:"max_idle"`
+
+	// MaxWaiters bounds the queue. Default 10,000: enough for any burst that can
+	// still be served, small enough to fail before memory does. Negative: a
+	// request that cannot have a connection or a dial of its own fails at once.
+	// A request beyond it fails with *QueueFullError.
+	MaxWaiters int `json:"max_waiters"`
+
+	// MaxDials limits the dials in flight. Default 100: a burst does not become a
+	// flood of SYNs.
+	MaxDials int `json:"max_dials"`
+
+	// MaxRequestsPerConn limits the requests on one connection. Default: none.
+	MaxRequestsPerConn int `json:"max_requests_per_conn"`
+
+	// IdleTimeout closes a connection that nobody used for so long, exactly then.
+	// Default 60 s: below the idle timeouts of common servers and balancers. A
+	// shorter one that the server announces (Keep-Alive: timeout=) is honoured,
+	// with a margin of two seconds, at most half of it.
+	IdleTimeout time.Duration `json:"idle_timeout"`
+
+	// Lifetime is the age after which a connection takes no new request, so that
+	// changes of DNS and of balancers are seen. Default 10 min. Connections opened
+	// together retire apart from each other, up to half of it earlier, never later.
+	// A request that runs is never cut.
+	Lifetime time.Duration `json:"lifetime"`
+
+	// AcquireTimeout bounds the wait for a connection: queue, dial and TLS
+	// together. Default: none when the request's context has a deadline, else
+	// 2 min, so that nobody waits for ever without being told for what. When it
+	// ends, the error is *AcquireTimeoutError.
+	AcquireTimeout time.Duration `json:"acquire_timeout"`
+
+	// DialTimeout bounds resolving and connecting. Default 10 s.
+	DialTimeout time.Duration `json:"dial_timeout"`
+
+	// TLSTimeout bounds the TLS handshake. Default 10 s.
+	TLSTimeout time.Duration `json:"tls_timeout"`
+
+	// AbandonedDialTimeout is how long a dial goes on whose request waits for it no
+	// more. What it opens serves others. Default 5 s.
+	AbandonedDialTimeout time.Duration `json:"abandoned_dial_timeout"`
+
+	// ResponseHeaderTimeout bounds the time from the end of the request to the end
+	// of the response head. Default: none, as with net/http: some requests rightly
+	// take long. When it ends, the error is *ResponseHeaderTimeoutError.
+	ResponseHeaderTimeout time.Duration `json:"response_header_timeout"`
+
+	// ExpectContinueTimeout is how long a body with Expect: 100-continue waits for
+	// the server's word. Default 1 s. Negative: it is sent at once.
+	ExpectContinueTimeout time.Duration `json:"expect_continue_timeout"`
+
+	// MaxResponseHeaderBytes bounds status line and header fields, those of interim
+	// responses included. Default 1 MiB. It cannot be off.
+	MaxResponseHeaderBytes int64 `json:"max_response_header_bytes"`
+
+	// DrainBytes is how much of an unread body Close reads away to keep the
+	// connection. Default 256 KiB. Negative: nothing.
+	DrainBytes int64 `json:"drain_bytes"`
+
+	// DrainTimeout is how long that may take. Default 50 ms.
+	DrainTimeout time.Duration `json:"drain_timeout"`
+
+	// DisableKeepAlives uses each connection for one request and says so to the
+	// server.
+	DisableKeepAlives bool `json:"disable_keep_alives"`
+
+	// Strict rejects responses that RFC 9112 merely lets a recipient tolerate, such
+	// as a bare LF as a line end. By default they are accepted and their
+	// connection is not used again.
+	Strict bool `json:"strict"`
+}
+
+// Defaults; the fields of Policy give the reasons.
+const (
+	defaultMaxWaiters            = 10_000
+	defaultMaxDials              = 100
+	defaultIdleTimeout           = 60 * time.Second
+	defaultLifetime              = 10 * time.Minute
+	defaultAcquireTimeout        = 2 * time.Minute
+	defaultDialTimeout           = 10 * time.Second
+	defaultTLSTimeout            = 10 * time.Second
+	defaultAbandonedDialTimeout  = 5 * time.Second
+	defaultExpectContinueTimeout = time.Second
+	defaultMaxHeaderBytes        = 1 << 20
+	defaultDrainBytes            = 256 << 10
+	defaultDrainTimeout          = 50 * time.Millisecond
+)
+
+// What is no policy yet.
+const (
+	sweepPeriod   = 5 * time.Second // a connection that the peer closed is found after at most this
+	livenessAfter = time.Millisecond
+	starvedAfter  = time.Second
+	forgetAfter   = 2 * time.Minute
+)
+
+// validate names the first field that holds what makes no sense.
+func (p *Policy) validate() error {
+	bad := func(field, format string, args ...any) error {
+		return &ConfigError{Field: "Policy." + field, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case p.MaxConns > 0 && p.MaxIdle > p.MaxConns:
+		return bad("MaxIdle", "%d is more than MaxConns, which is %d", p.MaxIdle, p.MaxConns)
+	case p.MaxResponseHeaderBytes < 0:
+		return bad("MaxResponseHeaderBytes", "cannot be off; 0 is the default of 1 MiB")
+	case p.MaxResponseHeaderBytes > 0 && p.MaxResponseHeaderBytes < 128:
+		return bad("MaxResponseHeaderBytes", "%d is shorter than any response; at least 128", p.MaxResponseHeaderBytes)
+	case p.MaxResponseHeaderBytes > 1<<30:
+		return bad("MaxResponseHeaderBytes", "%d is more than 1 GiB", p.MaxResponseHeaderBytes)
+	}
+	return nil
+}
+
+// or returns v, or def when v is zero, or off when it is negative.
+func or[T int | int64 | time.Duration](v, def, off T) T {
+	switch {
+	case v == 0:
+		return def
+	case v < 0:
+		return off
+	}
+	return v
+}
+
+// pool returns the policy as the pool knows it.
+func (p *Policy) pool() pool.Config {
+	c := pool.Config{
+		MaxConns:    or(p.MaxConns, pool.Unlimited, pool.Unlimited),
+		MaxIdle:     or(p.MaxIdle, pool.Unlimited, 0),
+		MaxWaiters:  or(p.MaxWaiters, defaultMaxWaiters, 0),
+		MaxDials:    or(p.MaxDials, defaultMaxDials, pool.Unlimited),
+		MaxRequests: or(p.MaxRequestsPerConn, pool.Unlimited, pool.Unlimited),
+		Expect:      1,
+		IdleTimeout: or(p.IdleTimeout, defaultIdleTimeout, pool.Never),
+		Lifetime:    or(p.Lifetime, defaultLifetime, pool.Never),
+		Sweep:       sweepPeriod,
+		OrphanGrace: or(p.AbandonedDialTimeout, defaultAbandonedDialTimeout, pool.Never),
+		WarnAfter:   starvedAfter,
+		Forget:      forgetAfter,
+	}
+	if p.DisableKeepAlives {
+		c.MaxRequests = 1
+	}
+	return c
+}
+
+// engine returns the policy as the HTTP/1.1 engine knows it.
+func (p *Policy) engine() *h1.Options {
+	return &h1.Options{
+		MaxHeadBytes:    or(p.MaxResponseHeaderBytes, defaultMaxHeaderBytes, defaultMaxHeaderBytes),
+		Strict:          p.Strict,
+		HeaderTimeout:   or(p.ResponseHeaderTimeout, 0, 0),
+		ContinueTimeout: or(p.ExpectContinueTimeout, defaultExpectContinueTimeout, 0),
+		DrainBytes:      or(p.DrainBytes, defaultDrainBytes, 0),
+		DrainTimeout:    or(p.DrainTimeout, defaultDrainTimeout, 0),
+	}
+}

@@ -1,0 +1,122 @@
+package berth
+
+import (
+	"hash/maphash"
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// endpointTable finds the endpoint of a request. Reading is free of locks: a
+// shard's map is replaced, never changed. A request's URL host is looked up as it
+// is written; the first request that writes it so makes it canonical.
+type endpointTable struct {
+	seed   maphash.Seed
+	shards [tableShards]atomic.Pointer[map[alias]*endpoint]
+
+	// mu guards byKey and closed, and serialises changes of the shards. Nothing
+	// else happens while it is held.
+	mu     sync.Mutex
+	byKey  map[endpointKey]*endpoint
+	closed bool
+}
+
+// tableShards keeps the cost of a change low: it copies one shard's map.
+const tableShards = 256
+
+// maxAliases bounds the spellings of one endpoint's host that are remembered, so
+// that nobody can fill the table by writing a host in ever new ways.
+const maxAliases = 8
+
+// alias is how a request names its endpoint.
+type alias struct{ scheme, host string }
+
+func (tb *endpointTable) init() {
+	tb.seed = maphash.MakeSeed()
+	tb.byKey = map[endpointKey]*endpoint{}
+}
+
+func (tb *endpointTable) shard(a alias) *atomic.Pointer[map[alias]*endpoint] {
+	return &tb.shards[maphash.String(tb.seed, a.host)%tableShards]
+}
+
+// lookup returns the endpoint that a is known for, or nil.
+func (tb *endpointTable) lookup(a alias) *endpoint {
+	if m := tb.shard(a).Load(); m != nil {
+		return (*m)[a]
+	}
+	return nil
+}
+
+// find returns the endpoint with that key, or nil.
+func (tb *endpointTable) find(k endpointKey) *endpoint {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	return tb.byKey[k]
+}
+
+// add returns the endpoint with that key, made by create if there is none, and
+// remembers the alias for it. It returns nil when the table is closed.
+func (tb *endpointTable) add(k endpointKey, a alias, create func() *endpoint) *endpoint {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	if tb.closed {
+		return nil
+	}
+	ep := tb.byKey[k]
+	if ep == nil {
+		ep = create()
+		tb.byKey[k] = ep
+	}
+	if len(ep.aliases) < maxAliases {
+		ep.aliases = append(ep.aliases, a)
+		tb.change(a, func(m map[alias]*endpoint) { m[a] = ep })
+	}
+	return ep
+}
+
+// change replaces the map of a's shard by a changed copy. tb.mu is held.
+func (tb *endpointTable) change(a alias, f func(map[alias]*endpoint)) {
+	p := tb.shard(a)
+	m := map[alias]*endpoint{}
+	if old := p.Load(); old != nil {
+		m = maps.Clone(*old)
+	}
+	f(m)
+	p.Store(&m)
+}
+
+// remove forgets an endpoint whose pool has been given up.
+func (tb *endpointTable) remove(ep *endpoint) {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	if tb.byKey[ep.key] != ep {
+		return
+	}
+	delete(tb.byKey, ep.key)
+	for _, a := range ep.aliases {
+		tb.change(a, func(m map[alias]*endpoint) { delete(m, a) })
+	}
+}
+
+// close lets no further endpoint in and returns those that are there.
+func (tb *endpointTable) close() []*endpoint {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	tb.closed = true
+	return tb.list()
+}
+
+func (tb *endpointTable) all() []*endpoint {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	return tb.list()
+}
+
+func (tb *endpointTable) list() []*endpoint {
+	list := make([]*endpoint, 0, len(tb.byKey))
+	for _, ep := range tb.byKey {
+		list = append(list, ep)
+	}
+	return list
+}

@@ -1,0 +1,106 @@
+package berth
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// Transport is an http.RoundTripper over its own connection pools. The zero
+// Transport is ready to use; [New] makes one that is configured. It is safe for
+// concurrent use and must not be copied after the first request. A program needs
+// one: endpoints share nothing but the Transport.
+//
+// A Transport that is dropped without Close is collected, connections and all.
+type Transport struct {
+	config Config
+
+	once      sync.Once
+	base      time.Time // of the monotonic clock
+	dialer    dial.Dialer
+	shared    pool.Shared
+	endpoints endpointTable
+}
+
+// init prepares the first use.
+func (t *Transport) init() {
+	t.once.Do(func() {
+		t.base = time.Now().Add(-time.Nanosecond)
+		t.dialer.DialContext = t.config.DialContext
+		t.endpoints.init()
+	})
+}
+
+// now returns nanoseconds of the transport's monotonic clock, at least 1.
+func (t *Transport) now() int64 { return int64(time.Since(t.base)) }
+
+// CloseIdleConnections closes the connections that no request uses, and those
+// that fall idle before the next request to their endpoint. It cuts no request.
+func (t *Transport) CloseIdleConnections() {
+	t.init()
+	for _, ep := range t.endpoints.all() {
+		ep.pool.CloseIdle()
+	}
+}
+
+// Shutdown ends the transport gently: new requests fail with *ClosedError, those
+// that wait or run are served, and every connection is closed as soon as it is
+// free. It returns when the last one is, or ctx ends; then with ctx's cause, and
+// Close can follow.
+func (t *Transport) Shutdown(ctx context.Context) error {
+	t.init()
+	eps := t.endpoints.close()
+	errs := make(chan error, len(eps))
+	for _, ep := range eps {
+		go func() { errs <- ep.pool.Shutdown(ctx) }() // all are received below
+	}
+	var first error
+	for range eps {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Close ends the transport: new requests and those that wait fail with
+// *ClosedError, dials are cancelled, idle connections closed. Requests that have a
+// connection finish on it. Close returns when no dial is under way; it always
+// returns nil.
+func (t *Transport) Close() error {
+	t.init()
+	var wg sync.WaitGroup
+	for _, ep := range t.endpoints.close() {
+		wg.Go(ep.pool.Close)
+	}
+	wg.Wait()
+	return nil
+}
+
+// Endpoint returns the endpoint that requests to rawURL go to, whether any did so
+// far or not. The error names what is wrong with rawURL.
+func (t *Transport) Endpoint(rawURL string) (*Endpoint, error) {
+	t.init()
+	key, err := parseEndpoint(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return &Endpoint{t: t, key: key}, nil
+}
+
+// Endpoints returns the endpoints that hold a connection or a waiting request, or
+// did so during the last minutes, sorted by name.
+func (t *Transport) Endpoints() []*Endpoint {
+	t.init()
+	var list []*Endpoint
+	for _, ep := range t.endpoints.all() {
+		list = append(list, &Endpoint{t: t, key: ep.key})
+	}
+	slices.SortFunc(list, func(a, b *Endpoint) int { return strings.Compare(a.String(), b.String()) })
+	return list
+}
