@@ -13,7 +13,6 @@ import (
 type conn struct {
 	ep    *endpoint
 	h1    *h1.Conn
-	info  ConnInfo
 	lease *pool.Lease // of the exchange that runs; nil between exchanges
 }
 
@@ -43,7 +42,7 @@ func (c *conn) Close(why pool.Reason) (peerFirst bool) {
 		peerFirst = c.h1.Close()
 	}
 	if tr := c.ep.t.config.Trace; tr != nil && tr.Closed != nil {
-		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info, Reason: why.String(), ByPeer: peerFirst})
+		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info(), Reason: why.String(), ByPeer: peerFirst})
 	}
 	return peerFirst
 }
@@ -57,6 +56,13 @@ func (c *conn) logUnsolicited() {
 		return
 	}
 	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "bytes", len(junk))
+}
+
+// info tells the connection apart. The addresses are asked for when somebody wants
+// them: a caller's own connection may have none.
+func (c *conn) info() ConnInfo {
+	nc := c.h1.NetConn()
+	return ConnInfo{Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
 }
 
 // ---- for the engine ----

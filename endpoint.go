@@ -96,7 +96,7 @@ func (ep *endpoint) Dial(ctx context.Context) (pool.Conn, int, error) {
 	if tr := ep.t.config.Trace; tr != nil && tr.Dialed != nil {
 		i := DialInfo{Endpoint: ep.name, Duration: time.Duration(ep.t.now() - start), Err: err}
 		if c != nil {
-			i.Conn = c.info
+			i.Conn = c.info()
 		}
 		tr.Dialed(i)
 	}
@@ -122,7 +122,6 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{ep: ep}
-	c.info = ConnInfo{Name: ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
 	raw := h1.NewRaw(nc)
 	if ep.tls == nil {
 		c.h1 = h1.New(nc, raw, nil, c)

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/h1"
 	"github.com/berth-go/berth/internal/pool"
 )
 
 // ErrRequestCanceled: the deprecated Request.Cancel ended the request.
-var ErrRequestCanceled = errors.New("net/http: request canceled")
+var ErrRequestCanceled = h1.ErrRequestCanceled
 
 // ErrRequestCanceledWaiting: Request.Cancel ended the wait for a connection.
 var ErrRequestCanceledWaiting = errors.New("net/http: request canceled while waiting for connection")

@@ -189,8 +189,6 @@ func (ep *endpoint) exchangeError(e *h1.Error, reused bool) error {
 		header   *h1.HeaderTimeoutError
 	)
 	switch {
-	case e.Err == h1.ErrRequestCanceled:
-		return ErrRequestCanceled
 	case e.Err == h1.ErrServerClosed:
 		return &ServerClosedError{Endpoint: ep.name}
 	case errors.As(e.Err, &header):

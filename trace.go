@@ -5,9 +5,10 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http/httptrace"
-	"reflect"
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-go/berth/internal/dial"
 )
 
 // Trace is told what connections do. A nil function costs nothing. Functions are
@@ -83,22 +84,7 @@ func gatedTrace(ctx context.Context) context.Context {
 	if !ok {
 		return ctx
 	}
-	return httptrace.WithClientTrace(untraced{ctx}, g.gated())
-}
-
-// untraced hides the traces in a context: httptrace's, and the copy of it that
-// package net looks for.
-type untraced struct{ context.Context }
-
-func (c untraced) Value(key any) any {
-	v := c.Context.Value(key)
-	if v == nil {
-		return nil
-	}
-	if _, ok := v.(*httptrace.ClientTrace); ok || reflect.TypeOf(v).String() == "*nettrace.Trace" {
-		return nil
-	}
-	return v
+	return dial.ReplaceTrace(ctx, g.gated())
 }
 
 // gated returns the hooks of a dial, behind the gate.

@@ -63,7 +63,7 @@ func (d *Dialer) resolve(ctx context.Context, host, port string) ([]netip.AddrPo
 	if r == nil {
 		r = net.DefaultResolver
 	}
-	ips, err := r.LookupNetIP(ctx, "ip", host)
+	ips, err := r.LookupNetIP(namesOnly(ctx), "ip", host)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}

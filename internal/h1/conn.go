@@ -117,8 +117,7 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 // is sent only if there is room for it at once. It reports whether the peer had
 // closed its side before.
 func (c *Conn) Close() (peerFirst bool) {
-	_, err := c.raw.tryRead(0)
-	peerFirst = err != nil && !isWouldBlock(err)
+	peerFirst = c.raw.peerClosed()
 	if c.tls != nil {
 		// crypto/tls allows its alert five seconds. What cannot be sent at once
 		// is not worth a wait: the peer is not reading.
@@ -228,7 +227,7 @@ func (c *Conn) interrupted() error {
 }
 
 // ErrRequestCanceled: the request's deprecated Cancel channel was closed.
-var ErrRequestCanceled = errors.New("request canceled")
+var ErrRequestCanceled = errors.New("net/http: request canceled")
 
 // watch arms the interruption by the request's context and Cancel channel.
 func (c *Conn) watch(ctx context.Context, req *http.Request) {
@@ -273,18 +272,19 @@ func (c *Conn) unwatch() bool {
 // ends the exchange, and is given a moment for it.
 func (c *Conn) finish(f pool.Fate) {
 	c.releaseBuffer()
-	if c.x.sender != nil {
+	if s := c.x.sender; s != nil {
+		s.await(sendGrace)
 		c.mu.Lock()
 		if c.sending {
 			c.over, c.fate = true, f
 			if f.Keep {
 				seq := c.seq
 				c.lateTimer = time.AfterFunc(lateSend, func() { c.interruptExchange(seq, errLateSend) })
-			} else {
-				c.deadline = true
-				c.nc.SetDeadline(past)
 			}
 			c.mu.Unlock()
+			if !f.Keep {
+				c.nc.Close() // ends the sender; the pool's own close follows
+			}
 			return
 		}
 		failed := c.sendErr != nil
@@ -295,6 +295,11 @@ func (c *Conn) finish(f pool.Fate) {
 	}
 	c.end(f)
 }
+
+// sendGrace is how long the end of a response waits for the end of its request.
+// Nearly always the sender has written everything and needs a moment to close the
+// caller's body; a caller that sees the response end expects that to be done.
+const sendGrace = 5 * time.Millisecond
 
 // lateSend is how long a request body may go on after its response has ended
 // before the connection is given up, as with net/http.
@@ -327,6 +332,7 @@ func (c *Conn) end(f pool.Fate) {
 		c.x = exchange{}
 		c.sendErr, c.over, c.headRead = nil, false, false
 	}
+	c.owner.Done(f)
 	if trace != nil && trace.PutIdleConn != nil && (f.Keep || !closing) {
 		if f.Keep {
 			trace.PutIdleConn(nil)
@@ -334,7 +340,6 @@ func (c *Conn) end(f pool.Fate) {
 			trace.PutIdleConn(errNotKept{f.Reason})
 		}
 	}
-	c.owner.Done(f)
 }
 
 // errNotKept is what httptrace's PutIdleConn is told.

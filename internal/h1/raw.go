@@ -86,6 +86,16 @@ func (r *Raw) tryRead(idle time.Duration) (int, error) {
 	return n, err
 }
 
+// peerClosed reports whether the peer has closed its side, where that can be seen
+// at once.
+func (r *Raw) peerClosed() bool {
+	if _, ok := r.Conn.(Pender); !ok && r.rc == nil {
+		return false
+	}
+	n, err := r.tryRead(0)
+	return n == 0 && !isWouldBlock(err)
+}
+
 var errUnsolicited = errors.New("h1: unsolicited bytes")
 
 // blindAfter is how long a connection that can only be read with a deadline sits

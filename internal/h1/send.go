@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -239,7 +238,17 @@ func (c *Conn) abandon(s *sender, why error) {
 	default:
 	}
 	s.body.Close()
-	t := time.NewTimer(abandonWait)
+	s.await(abandonWait)
+}
+
+// await waits for the sender's end, but no longer than d.
+func (s *sender) await(d time.Duration) {
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-s.done:
@@ -282,10 +291,10 @@ func (s *sender) copyLength(c *Conn) (err error, fromBody bool) {
 			return err, false
 		}
 	}
-	if tcp, ok := c.nc.(*net.TCPConn); ok {
+	if dst, ok := c.nc.(io.ReaderFrom); ok {
 		if f, ok := unwrapped(s.body.rc).(*os.File); ok {
 			s.body.touched.Store(true)
-			n, err := io.Copy(tcp, io.LimitReader(f, left)) // sendfile where there is one
+			n, err := dst.ReadFrom(io.LimitReader(f, left)) // sendfile where there is one
 			c.wrote.Add(n)
 			left -= n
 			if err != nil {
