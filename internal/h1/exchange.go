@@ -44,6 +44,7 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	req := x.Request
 	c.x.trace, c.x.opts = x.Trace, x.Options
 	c.x.close = x.Head.Close
+	c.x.chunked.Strict = x.Options.Strict
 	c.x.start = c.sent()
 	c.watch(req.Context(), req)
 	c.getBuffer()
@@ -132,6 +133,7 @@ func (c *Conn) fail(x *Exchange, err error) error {
 func (c *Conn) readResponse(x *Exchange) (*response, error) {
 	limit := x.Options.MaxHeadBytes
 	left := limit
+	var lax Lax
 	res := new(response)
 	for {
 		n, err := c.readHead(left)
@@ -149,11 +151,15 @@ func (c *Conn) readResponse(x *Exchange) (*response, error) {
 		c.r += n
 		code := res.StatusCode
 		if code >= 200 || code == http.StatusSwitchingProtocols {
+			if fr.Lax |= lax; lax != 0 {
+				fr.Reusable = false
+			}
 			c.x.framing = fr
 			return res, nil
 		}
 		// RFC 9110 §15.2: interim responses come before the final one.
 		left -= int64(n)
+		lax |= fr.Lax
 		if err := c.interim(x, res, code); err != nil {
 			return nil, err
 		}

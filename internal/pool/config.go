@@ -23,7 +23,7 @@ type Config struct {
 
 	IdleTimeout time.Duration // an idle connection is closed exactly then
 	Lifetime    time.Duration // no request starts on a connection older than this
-	Sweep       time.Duration // idle connections are probed this often
+	Sweep       time.Duration // idle connections are probed this often; > 0
 	OrphanGrace time.Duration // how long a dial may go on that no request waits for
 	WarnAfter   time.Duration // Owner.Starved is called once, when a request has waited for this long
 	Forget      time.Duration // Owner.Empty is called when the pool has held nothing for this long
@@ -40,6 +40,11 @@ const (
 	// for want of a port, a descriptor or memory. Linux recycles loopback
 	// TIME_WAIT sockets after a second (tcp_tw_reuse_delay).
 	exhaustedWait = int64(time.Second)
+
+	// relyOnDial is how long a dial is relied upon whose request got another
+	// connection: a second attempt for the next request would mostly be one too
+	// many. A dial that is slower may hang: TCP sends its SYN again after a second.
+	relyOnDial = time.Second
 
 	// sweepBatch bounds how many idle connections are out for a probe at once.
 	sweepBatch = 128

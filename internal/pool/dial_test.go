@@ -215,10 +215,10 @@ func TestDialHasTheValuesOfItsRequestButNotItsEnd(t *testing.T) {
 }
 
 func TestDialsInFlightAreLimited(t *testing.T) {
-	second := dialPlan{takes: time.Second}
-	bubble(t, func(c *Config) { c.MaxDials = 2 }, []dialPlan{second, second, second, second, second}, func(r *rig) {
+	slow := dialPlan{takes: 900 * time.Millisecond}
+	bubble(t, func(c *Config) { c.MaxDials = 2 }, []dialPlan{slow, slow, slow, slow, slow}, func(r *rig) {
 		ls := r.leases(5)
-		r.dials(0, 0, time.Second, time.Second, 2*time.Second)
+		r.dials(0, 0, 900*time.Millisecond, 900*time.Millisecond, 1800*time.Millisecond)
 		r.put(ls...)
 	})
 }

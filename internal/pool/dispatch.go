@@ -239,7 +239,7 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 // ---- dials ----
 
 // coming is the number of requests that what is under way will serve. A dial that
-// its request gave up on is not relied upon.
+// its request gave up on, or that nobody waits for and is slow, is not relied upon.
 func (c *core) coming() int { return (c.n[StateDialing]-c.doubtful)*c.cfg.Expect + c.probing }
 
 // live is the number of connections that a waiter may still hope for.
@@ -272,7 +272,7 @@ func (c *core) startDials(now int64) {
 // startDial takes a slot for a connection that w caused, or that is to replace
 // another.
 func (c *core) startDial(w *Waiter, replaces *Slot) {
-	d := &dialing{ctx: context.Background(), initiator: w, orphanUntil: never, replaces: replaces,
+	d := &dialing{ctx: context.Background(), initiator: w, orphanUntil: never, reliedUntil: never, replaces: replaces,
 		trial: c.fails > 0 || c.exhaustedErr != nil}
 	s := &Slot{pool: c.pool, dial: d, capacity: 1, maxLeft: -1, heapPos: -1, idleUntil: never, retireAt: never, due: never}
 	s.lease.slot = s
@@ -305,6 +305,7 @@ func (c *core) orphan(w *Waiter, gaveUp bool, now int64) {
 	w.dial = nil
 	s.dial.initiator = nil
 	s.dial.orphanUntil = after(now, c.cfg.OrphanGrace)
+	s.dial.reliedUntil = after(now, relyOnDial)
 	if gaveUp {
 		c.doubt(s)
 	}

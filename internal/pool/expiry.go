@@ -80,6 +80,10 @@ func (c *core) tick(now int64) {
 		s = prev
 	}
 	for s := c.dials.front; s != nil; s = s.next {
+		if s.dial.reliedUntil <= now {
+			s.dial.reliedUntil = never
+			c.doubt(s)
+		}
 		if s.dial.orphanUntil <= now {
 			s.dial.orphanUntil = never
 			c.cancelDial(s)
@@ -182,6 +186,9 @@ func (c *core) deadline() int64 {
 	if c.n[StateDialing] > 0 {
 		for s := c.dials.front; s != nil; s = s.next {
 			d = min(d, s.dial.orphanUntil)
+			if c.waiters.len > 0 {
+				d = min(d, s.dial.reliedUntil)
+			}
 		}
 	}
 	if c.emptySince != never {

@@ -39,6 +39,9 @@ type Lease struct {
 // Conn returns the leased connection.
 func (l *Lease) Conn() Conn { return l.slot.conn }
 
+// Slot returns the connection's slot, for SetCapacity and PeerClosed.
+func (l *Lease) Slot() *Slot { return l.slot }
+
 // Reused reports whether the connection has carried a request before.
 func (l *Lease) Reused() bool { return l.reused }
 

@@ -128,7 +128,7 @@ func (m *model) bookFail(w *Waiter) {
 }
 
 func (m *model) bookAdmit(slot *Slot) {
-	s := &modelSlot{id: m.started + 1, s: slot, orphaned: never, hintUntil: never, maxLeft: -1, trial: m.fails > 0 || m.exhausted}
+	s := &modelSlot{id: m.started + 1, s: slot, orphaned: never, relied: never, hintUntil: never, maxLeft: -1, trial: m.fails > 0 || m.exhausted}
 	if m.hard || len(m.slots) >= m.cfg.MaxConns || m.dialing() >= m.cfg.MaxDials {
 		m.fail("a dial starts with %d connections and %d dials, hard %v", len(m.slots), m.dialing(), m.hard)
 	}

@@ -223,6 +223,7 @@ func (m *model) leaveQueue(w *modelWaiter, gaveUp bool) {
 	if s := w.dial; s != nil {
 		w.dial, s.initiator = nil, nil
 		s.orphaned = after(m.now, m.cfg.OrphanGrace)
+		s.relied = after(m.now, relyOnDial)
 		s.doubtful = s.doubtful || gaveUp
 	}
 }
@@ -472,6 +473,9 @@ func (m *model) tick() {
 	m.logf("tick")
 	m.ticking = true
 	for range 4 {
+		for _, s := range m.slots {
+			s.doubtful = s.doubtful || s.stage <= stageDial && s.relied <= m.now
+		}
 		m.c.tick(m.now)
 		m.settle()
 		if m.c.deadline() > m.now {

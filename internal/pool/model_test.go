@@ -63,6 +63,7 @@ type modelSlot struct {
 	doubtful  bool
 	cancelled bool
 	orphaned  int64 // when the dial is to be given up; never while a request waits
+	relied    int64 // until when an orphan is relied upon; never while a request waits
 
 	born, idleSince, hintUntil int64
 	inFlight, capacity         int

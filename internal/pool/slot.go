@@ -98,6 +98,7 @@ type dialing struct {
 	cancel      context.CancelFunc
 	initiator   *Waiter // still waiting for this dial; nil when it left
 	orphanUntil int64   // the dial is given up then; never while a request waits
+	reliedUntil int64   // an orphan is doubtful from then on; never while a request waits
 	replaces    *Slot   // the connection that this one succeeds
 	trial       bool    // tries whether the endpoint can be dialled again
 	cancelled   bool
