@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/berth-go/berth/lab"
+)
+
+// printResult prints the table that people read of one experiment.
+func printResult(w io.Writer, e lab.Result) error {
+	fmt.Fprintf(w, "\n%s — %s\n", e.Name, e.Source)
+	tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "  variant\tmeasured\texpected\tverdict")
+	for _, v := range e.Variants {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", v.Name, values(v.Measured), values(v.Expected), verdict(v))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, v := range e.Variants {
+		if v.Note != "" {
+			fmt.Fprintf(w, "  · %s: %s\n", v.Name, v.Note)
+		}
+	}
+	if e.Note != "" {
+		fmt.Fprintf(w, "  · %s\n", e.Note)
+	}
+	if e.Error != "" {
+		fmt.Fprintf(w, "  not run: %s\n", e.Error)
+	}
+	if e.Table != "" {
+		fmt.Fprintf(w, "\n%s", indent(e.Table))
+	}
+	return nil
+}
+
+// printSummary prints the last line.
+func printSummary(w io.Writer, r *lab.Report) error {
+	if r.Interrupted {
+		fmt.Fprintln(w, "\ninterrupted: what is above was finished")
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", summary(r))
+	return err
+}
+
+func verdict(v lab.Variant) string {
+	switch {
+	case !v.OK && v.Berth():
+		return "FAILED"
+	case !v.OK:
+		return "differs"
+	case strings.Contains(v.Note, "noisy"):
+		return "holds (noisy)"
+	}
+	return "holds"
+}
+
+func summary(r *lab.Report) string {
+	held, failed := 0, 0
+	for _, e := range r.Experiments {
+		for _, v := range e.Variants {
+			switch {
+			case !v.Berth():
+			case v.OK:
+				held++
+			default:
+				failed++
+			}
+		}
+	}
+	return fmt.Sprintf("%d berth rows hold, %d do not (scale %s, %s %s, %d CPUs)", held, failed, r.Scale, r.Env.OS, r.Env.Kernel, r.Env.CPUs)
+}
+
+// values writes a row's numbers in a fixed order.
+func values(m map[string]any) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		name := strings.ReplaceAll(k, "_", " ")
+		if n, ok := strings.CutSuffix(name, " ms"); ok {
+			parts = append(parts, fmt.Sprintf("%s %v ms", n, m[k]))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s %v", name, m[k]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func indent(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimRight(s, "\n") + "\n") {
+		if line != "\n" {
+			b.WriteString("  ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
