@@ -16,9 +16,13 @@ type endpointKey struct {
 	host   string // lower case, punycode, without brackets
 	port   string
 	sni    string // the TLS server name; "" without TLS
-	proxy  string // "" for none
-	tlsID  string // tells TLS configurations apart; "" is the transport's
-	group  string // "" is the default group
+
+	// The key has its whole shape from the beginning, since every map and comparison
+	// depends on it. These are constant until proxies, TLS identities and groups exist.
+
+	proxy string //lint:ignore U1000 "" for none
+	tlsID string //lint:ignore U1000 tells TLS configurations apart; "" is the transport's
+	group string //lint:ignore U1000 "" is the default group
 }
 
 // name is the endpoint as people read it: no credentials, no path, no query.

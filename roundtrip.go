@@ -45,9 +45,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if x.Body != nil {
 			x.Body.Close()
 		}
-		if req.Cancel != nil {
-			h1.AwaitClientTimeout(req, err)
-		}
+		h1.AwaitClientTimeout(req, err)
 		return nil, err
 	}
 	resp.Request = req
@@ -115,7 +113,7 @@ func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httpt
 		}
 		ctx, gate = withGate(ctx, trace)
 	}
-	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: req.Cancel}
+	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: h1.LegacyCancel(req)}
 	r.Budget, r.BudgetIsDefault = or(ep.policy.AcquireTimeout, defaultAcquireTimeout, pool.Never), ep.policy.AcquireTimeout == 0
 	l, err := ep.pool.Acquire(ctx, ep.t.now(), r)
 	gate.close()

@@ -139,13 +139,17 @@ func (b *Body) Close() error {
 // and names its timeout only if that timer has fired. The context's is often
 // first: wait a moment for the other.
 func AwaitClientTimeout(req *http.Request, err error) {
-	if req == nil || req.Cancel == nil || !errors.Is(err, context.DeadlineExceeded) {
+	if req == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	cancel := LegacyCancel(req)
+	if cancel == nil {
 		return
 	}
 	t := time.NewTimer(clientTimeoutGrace)
 	defer t.Stop()
 	select {
-	case <-req.Cancel:
+	case <-cancel:
 	case <-t.C:
 	}
 }

@@ -229,18 +229,25 @@ func (c *Conn) interrupted() error {
 // ErrRequestCanceled: the request's deprecated Cancel channel was closed.
 var ErrRequestCanceled = errors.New("net/http: request canceled")
 
+// LegacyCancel returns the request's deprecated Cancel channel. It is honoured
+// because http.Client sets it for a RoundTripper that it does not know.
+func LegacyCancel(req *http.Request) <-chan struct{} {
+	//lint:ignore SA1019 see above
+	return req.Cancel
+}
+
 // watch arms the interruption by the request's context and Cancel channel.
 func (c *Conn) watch(ctx context.Context, req *http.Request) {
 	if ctx.Done() != nil {
 		c.x.ctx = ctx
 		c.x.stop = context.AfterFunc(ctx, c.onCancel)
 	}
-	if req.Cancel != nil {
+	if cancel := LegacyCancel(req); cancel != nil {
 		l := &legacyCancel{done: make(chan struct{})}
 		c.x.legacy = l
 		go func() { // ends with the exchange: unwatch closes done
 			select {
-			case <-req.Cancel:
+			case <-cancel:
 				if l.state.CompareAndSwap(0, 1) {
 					c.interrupt(ErrRequestCanceled)
 				}
