@@ -58,6 +58,8 @@ type rig struct {
 	o   *origin.Origin
 	tr  *berth.Transport
 	c   *http.Client
+
+	held []*http.Response // to be closed at the end
 }
 
 const rigURL = "http://origin.test"
@@ -93,6 +95,9 @@ func newRig(t *testing.T, cfg berth.Config, h origin.Handler) *rig {
 // close ends everything and checks that the pool's books are empty.
 func (r *rig) close() {
 	r.Helper()
+	for _, resp := range r.held {
+		resp.Body.Close()
+	}
 	r.tr.Close()
 	r.o.Close()
 	synctest.Wait()

@@ -286,11 +286,16 @@ func (c *Conn) finish(f pool.Fate) {
 			c.over, c.fate = true, f
 			if f.Keep {
 				seq := c.seq
-				c.lateTimer = time.AfterFunc(lateSend, func() { c.interruptExchange(seq, errLateSend) })
+				c.lateTimer = time.AfterFunc(lateSend, func() {
+					c.interruptExchange(seq, errLateSend)
+					s.body.Close() // it may be what the sender waits for
+				})
 			}
 			c.mu.Unlock()
 			if !f.Keep {
-				c.nc.Close() // ends the sender; the pool's own close follows
+				// Ends the sender, whatever it waits for; the pool's own close follows.
+				c.nc.Close()
+				s.body.Close()
 			}
 			return
 		}
