@@ -1,0 +1,71 @@
+package berth_test
+
+import (
+	"go/build"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/berth-go/berth"
+
+// The core builds the standard library and golang.org/x/net/idna, nothing else.
+func TestCoreImportsTheStandardLibraryOnly(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command to ask for dependencies")
+	}
+	for _, p := range []string{"", "/internal/pool", "/internal/h1", "/internal/dial"} {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+p).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			ours := strings.HasPrefix(dep, module)
+			idna := dep == "golang.org/x/net/idna" || strings.HasPrefix(dep, "golang.org/x/text/")
+			if !ours && !idna {
+				t.Errorf("%s builds %s", module+p, dep)
+			}
+		}
+	}
+}
+
+// The arrows of docs/design.md: which of our packages may import which.
+func TestArrowsBetweenPackages(t *testing.T) {
+	allowed := map[string][]string{
+		".":               {"internal/pool", "internal/h1", "internal/dial"},
+		"internal/pool":   {},
+		"internal/h1":     {"internal/pool"},
+		"internal/dial":   {},
+		"internal/memnet": {},
+		"internal/origin": {},
+		"sockets":         {},
+		"lab":             {".", "sockets", "internal/origin"},
+		"cmd/berth":       {"lab"},
+	}
+	for dir, may := range allowed {
+		p, err := build.ImportDir(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imp := range p.Imports {
+			if dir == "internal/pool" && (imp == "net" || strings.HasPrefix(imp, "net/")) {
+				t.Errorf("internal/pool imports %s: it decides, it does no I/O", imp)
+			}
+			rest, ours := strings.CutPrefix(imp, module)
+			if !ours {
+				continue
+			}
+			rest = strings.TrimPrefix(rest, "/")
+			if rest == "" {
+				rest = "."
+			}
+			found := false
+			for _, m := range may {
+				found = found || m == rest
+			}
+			if !found {
+				t.Errorf("%s imports %s", dir, imp)
+			}
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package berth_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/berth-go/berth"
+)
+
+func hello() *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "hello")
+	}))
+}
+
+// One line changes in a program.
+func Example() {
+	srv := hello()
+	defer srv.Close()
+
+	client := &http.Client{Transport: &berth.Transport{}}
+	resp, err := client.Get(srv.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Print(string(body))
+	// Output: hello
+}
+
+// A Transport with limits.
+func ExampleNew() {
+	tr, err := berth.New(berth.Config{Policy: berth.Policy{
+		MaxConns:       20,              // connections to one endpoint
+		AcquireTimeout: 2 * time.Second, // for queue, dial and TLS together
+		Lifetime:       5 * time.Minute,
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer tr.Close()
+	client := &http.Client{Transport: tr}
+	_ = client
+
+	_, err = berth.New(berth.Config{Policy: berth.Policy{MaxConns: 2, MaxIdle: 3}})
+	fmt.Println(err)
+	// Output: berth: config: Policy.MaxIdle: 3 is more than MaxConns, which is 2
+}
+
+// What an endpoint's pool does right now, and has done.
+func ExampleTransport_Endpoint() {
+	srv := hello()
+	defer srv.Close()
+	tr := &berth.Transport{}
+	defer tr.Close()
+	client := &http.Client{Transport: tr}
+	for range 4 {
+		resp, err := client.Get(srv.URL)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+	}
+	ep, err := tr.Endpoint(srv.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	s := ep.Stats()
+	fmt.Printf("%d requests, %d dial, %d idle, reuse %.2f\n", s.Requests, s.Dials.OK, s.Idle, s.ReuseRatio())
+	// Output: 4 requests, 1 dial, 1 idle, reuse 0.75
+}
+
+// The retrier's only question.
+func ExampleNotSent() {
+	tr := &berth.Transport{}
+	tr.Close()
+	_, err := (&http.Client{Transport: tr}).Post("http://api.example/pay", "text/plain", nil)
+	fmt.Println(berth.NotSent(err), errors.Is(err, berth.ErrClosed))
+	// Output: true true
+}
