@@ -155,20 +155,4 @@ func ok(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// answers is a script: read a request, then write the next answer; "" closes.
-func answers(list ...string) origin.Handler {
-	return func(c *origin.Conn) {
-		for _, a := range list {
-			if _, err := c.ReadRequest(); err != nil {
-				return
-			}
-			if a == "" {
-				return
-			}
-			c.Write(a)
-		}
-		c.Stall()
-	}
-}
-
 var _ net.Error = (*berth.AcquireTimeoutError)(nil)
