@@ -3,8 +3,11 @@ package berth
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
@@ -84,7 +87,30 @@ func (e *DialError) Error() string {
 		return fmt.Sprintf("berth: dial %s: no attempt for another %v after %d failures, the last: %v [BERTH1003]",
 			e.Endpoint, e.Backoff.Round(time.Millisecond), e.Failures, e.Err)
 	}
-	return fmt.Sprintf("berth: dial %s: %v", e.Endpoint, e.Err)
+	return fmt.Sprintf("berth: dial %s: %v%s [BERTH1003]", e.Endpoint, e.Err, dialAdvice(e.Err))
+}
+
+// dialAdvice says what to do about a failed dial, where that is known.
+func dialAdvice(err error) string {
+	var (
+		dns     *net.DNSError
+		timeout interface{ Timeout() bool }
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return ": check the host's name"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ": nothing listens there; check address and port, and that the server runs"
+	case errors.As(err, &unknown):
+		return ": add its authority to Config.TLS.RootCAs"
+	case errors.As(err, &name):
+		return ": check the host's name, or set Config.TLS.ServerName"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return ": no answer; check route and firewall, or raise DialTimeout and TLSTimeout"
+	}
+	return ""
 }
 
 // Unwrap returns the cause.

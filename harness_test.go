@@ -2,6 +2,8 @@ package berth_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -156,3 +158,5 @@ func ok(body string) string {
 }
 
 var _ net.Error = (*berth.AcquireTimeoutError)(nil)
+
+func tlsConfig(roots *x509.CertPool) *tls.Config { return &tls.Config{RootCAs: roots} }
