@@ -93,7 +93,7 @@ func (r *Raw) peerClosed() bool {
 		return false
 	}
 	n, err := r.tryRead(0)
-	return n == 0 && !isWouldBlock(err)
+	return n == 0 && !isWouldBlock(err) && !errors.Is(err, net.ErrClosed)
 }
 
 var errUnsolicited = errors.New("h1: unsolicited bytes")
