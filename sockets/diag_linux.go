@@ -36,7 +36,7 @@ func listDiag(ctx context.Context, f Filter) (Table, error) {
 				return t, context.Cause(ctx)
 			}
 			found = found[:0]
-			err = dump(family, stateMask(f.States), func(s Socket) {
+			err = dump(ctx, family, stateMask(f.States), func(s Socket) {
 				if f.matches(&s) {
 					found = append(found, s)
 				}
@@ -67,8 +67,9 @@ func stateMask(states []State) uint32 {
 	return mask
 }
 
-// dump has the kernel write out the sockets of one family.
-func dump(family uint8, states uint32, found func(Socket)) error {
+// dump has the kernel write out the sockets of one family. It blocks for at most
+// 5 seconds when the kernel does not answer.
+func dump(ctx context.Context, family uint8, states uint32, found func(Socket)) error {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -76,18 +77,41 @@ func dump(family uint8, states uint32, found func(Socket)) error {
 	defer syscall.Close(fd)
 	// A kernel that does not answer must not hold us up for ever.
 	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 5})
-	if err := syscall.Sendto(fd, diagRequest(family, states), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("sendto", err)
+	request := diagRequest(family, states)
+	for {
+		err = syscall.Sendto(fd, request, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK})
+		if err == nil {
+			break
+		}
+		if err != syscall.EINTR {
+			return os.NewSyscallError("sendto", err)
+		}
 	}
+	return receive(ctx, fd, found)
+}
+
+// receive reads the datagrams of one dump up to its end. ctx is asked between two
+// of them. The error is errChanged when the kernel marked any of them so.
+func receive(ctx context.Context, fd int, found func(Socket)) error {
 	buf := make([]byte, 64<<10)
 	changed := false
 	for {
-		n, _, err := syscall.Recvfrom(fd, buf, 0)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, _, flags, _, err := syscall.Recvmsg(fd, buf, nil, 0)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
-			return os.NewSyscallError("recvfrom", err)
+			return os.NewSyscallError("recvmsg", err)
+		}
+		// A cut may fall between two messages, where no length tells of it.
+		if flags&syscall.MSG_TRUNC != 0 {
+			return &FormatError{Source: "sock_diag", Detail: fmt.Sprintf("datagram longer than %d bytes", len(buf))}
+		}
+		if n == 0 {
+			return &FormatError{Source: "sock_diag", Detail: "empty datagram"}
 		}
 		done, intr, err := parseDiag(buf[:n], found)
 		changed = changed || intr
@@ -134,12 +158,21 @@ func parseDiag(b []byte, found func(Socket)) (done, changed bool, err error) {
 		body := b[syscall.NLMSG_HDRLEN:size]
 		switch kind {
 		case syscall.NLMSG_DONE:
+			// A dump that failed half way says so here, not in NLMSG_ERROR.
+			if len(body) >= 4 {
+				if err := diagErrno(body); err != nil {
+					return false, changed, err
+				}
+			}
 			return true, changed, nil
 		case syscall.NLMSG_ERROR:
 			if len(body) < 4 {
 				return bad("error message cut short")
 			}
-			return false, changed, os.NewSyscallError("sock_diag", syscall.Errno(-int32(ne.Uint32(body))))
+			// 0 is an acknowledgement.
+			if err := diagErrno(body); err != nil {
+				return false, changed, err
+			}
 		case sockDiagByFamily:
 			if len(body) < diagMessageSize {
 				return bad("socket cut short")
@@ -153,6 +186,15 @@ func parseDiag(b []byte, found func(Socket)) (done, changed bool, err error) {
 		b = b[min((size+3)&^3, len(b)):]
 	}
 	return false, changed, nil
+}
+
+// diagErrno reads the negated errno that a message begins with. Zero and above is
+// no error: NLMSG_DONE may carry a count.
+func diagErrno(body []byte) error {
+	if code := int32(binary.NativeEndian.Uint32(body)); code < 0 {
+		return os.NewSyscallError("sock_diag", syscall.Errno(-int64(code)))
+	}
+	return nil
 }
 
 // parseDiagSocket reads a struct inet_diag_msg: family, state, timer, retransmits,
