@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -170,18 +169,6 @@ func TestParseProc(t *testing.T) {
 			t.Errorf("%q is taken for a socket", bad)
 		}
 	}
-}
-
-func FuzzParsers(f *testing.F) {
-	f.Add([]byte(procText))
-	f.Add(diagRequest(2, 1))
-	f.Add(bytes.Repeat([]byte{0, 0, 0, 16}, 8))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		parseProc(b)
-		if _, _, err := parseDiag(b, func(s Socket) { _ = s.State.String() }); err != nil && strings.TrimSpace(err.Error()) == "" {
-			t.Error("an error without words")
-		}
-	})
 }
 
 func TestWriteTable(t *testing.T) {
