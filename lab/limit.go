@@ -64,19 +64,19 @@ func runLimit(ctx context.Context, s *session) error {
 			if missed && attempt < limitAttempts && ours.held(conns) {
 				continue
 			}
-			theirs, err := row("net/http"+suffix, sendNetHTTP)
-			if err != nil {
-				return err
-			}
 			v := ours.variant("berth"+suffix, conns, requests, raw.wall)
 			if missed {
 				v.Note = join(v.Note, fmt.Sprintf("timing noisy: missed %d times, the counts decide", attempt))
 			}
 			s.add(v)
-			s.add(theirs.variant("net/http"+suffix, conns, requests, raw.wall))
 			if conns > 0 {
 				s.add(raw.variant("raw loop"+suffix, conns, requests, raw.wall))
 			}
+			theirs, err := row("net/http"+suffix, sendNetHTTP)
+			if err != nil {
+				return err
+			}
+			s.add(theirs.variant("net/http"+suffix, conns, requests, raw.wall))
 			break
 		}
 	}
