@@ -1,0 +1,177 @@
+package dial
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func addrs(list ...string) (out []netip.AddrPort) {
+	for _, a := range list {
+		out = append(out, netip.MustParseAddrPort(a))
+	}
+	return out
+}
+
+// attempt is what connecting to an address does: it takes a while, then fails or not.
+type attempt struct {
+	takes time.Duration
+	err   error
+}
+
+// RFC 8305 §5: the next address is tried after 250 ms, or at once when the one
+// before has failed; the first connection wins and the others end.
+func TestRace(t *testing.T) {
+	refused := errors.New("refused")
+	for _, tc := range []struct {
+		name     string
+		attempts []attempt
+		winner   int // -1: none
+		at       time.Duration
+	}{
+		{"one", []attempt{{takes: time.Second}}, 0, time.Second},
+		{"the first is quick", []attempt{{takes: 200 * time.Millisecond}, {}}, 0, 200 * time.Millisecond},
+		{"the first hangs", []attempt{{takes: time.Hour}, {takes: 50 * time.Millisecond}}, 1, 300 * time.Millisecond},
+		{"the first fails", []attempt{{takes: 20 * time.Millisecond, err: refused}, {takes: 50 * time.Millisecond}}, 1, 70 * time.Millisecond},
+		{"two hang", []attempt{{takes: time.Hour}, {takes: time.Hour}, {takes: time.Millisecond}}, 2, 501 * time.Millisecond},
+		{"all fail", []attempt{{err: refused}, {err: errors.New("other")}}, -1, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var list []netip.AddrPort
+				for i := range tc.attempts {
+					list = append(list, netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%d:80", i)))
+				}
+				ends := map[int]net.Conn{}
+				start := time.Now()
+				c, err := race(t.Context(), list, func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+					i := int(a.Addr().As4()[3])
+					select {
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					case <-time.After(tc.attempts[i].takes):
+					}
+					if tc.attempts[i].err != nil {
+						return nil, tc.attempts[i].err
+					}
+					mine, theirs := net.Pipe()
+					t.Cleanup(func() { theirs.Close() })
+					ends[i] = mine
+					return mine, nil
+				})
+				if d := time.Since(start); d != tc.at {
+					t.Errorf("after %v, want %v", d, tc.at)
+				}
+				switch {
+				case tc.winner < 0:
+					if err != refused {
+						t.Errorf("error %v, want that of the address that was preferred", err)
+					}
+				case err != nil || c != ends[tc.winner]:
+					t.Errorf("connection %v, error %v", c, err)
+				}
+			})
+		})
+	}
+}
+
+func TestRaceEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := race(ctx, addrs("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"), func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestFamiliesTakeTurns(t *testing.T) {
+	var ips []netip.Addr
+	for _, a := range []string{"2001:db8::1", "2001:db8::2", "192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3"} {
+		ips = append(ips, netip.MustParseAddr(a))
+	}
+	got := fmt.Sprint(interleave(ips, 80))
+	want := fmt.Sprint(addrs("[2001:db8::1]:80", "192.0.2.1:80", "[2001:db8::2]:80", "192.0.2.2:80", "192.0.2.3:80"))
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestConnectNamesAndAddresses(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	var d Dialer
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		c, err := d.Connect(t.Context(), host, port)
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+			continue
+		}
+		if c.RemoteAddr().String() != ln.Addr().String() {
+			t.Errorf("%s: connected to %v", host, c.RemoteAddr())
+		}
+		c.Close()
+	}
+	if _, err := d.Connect(t.Context(), "127.0.0.1", "no-such-port"); err == nil {
+		t.Error("an unknown port name connects")
+	}
+	d.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+	if _, err := d.Connect(t.Context(), "x", "80"); err == nil {
+		t.Error("a dial function that returns nothing passes")
+	}
+}
+
+func TestExhausted(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the codes are those of unix systems")
+	}
+	for errno, want := range map[syscall.Errno]Resource{
+		syscall.EADDRNOTAVAIL: Ports, syscall.EADDRINUSE: Ports, syscall.EMFILE: Descriptors, syscall.ENFILE: Descriptors,
+		syscall.ENOBUFS: Memory, syscall.ENOMEM: Memory, syscall.ECONNREFUSED: None,
+	} {
+		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+		if got := Exhausted(err); got != want {
+			t.Errorf("%v: %v, want %v", errno, got, want)
+		}
+	}
+	if Exhausted(errors.New("x")) != None {
+		t.Error("any error is taken for exhaustion")
+	}
+}
+
+func TestSessionCacheTakesMemoryWithItsFirstSession(t *testing.T) {
+	var s SessionCache
+	if _, ok := s.Get("a"); ok || s.lru != nil {
+		t.Error("a new cache holds something")
+	}
+	s.Put("a", nil)
+	if s.lru != nil {
+		t.Error("forgetting a session takes memory")
+	}
+	s.Put("a", &tls.ClientSessionState{})
+	if _, ok := s.Get("a"); !ok {
+		t.Error("the session is gone")
+	}
+	s.Put("a", nil)
+	if _, ok := s.Get("a"); ok {
+		t.Error("the session is still there")
+	}
+}
