@@ -276,27 +276,24 @@ func (c *Conn) unwatch() bool {
 // ---- the end of an exchange ----
 
 // finish ends the response side. If the request is still being sent, the sender
-// ends the exchange, and is given a moment for it.
+// is given a moment, and ends the exchange if the connection is to be kept. It is
+// not waited for otherwise: the caller's body may block it for ever.
 func (c *Conn) finish(f pool.Fate) {
 	c.releaseBuffer()
 	if s := c.x.sender; s != nil {
 		s.await(sendGrace)
 		c.mu.Lock()
-		if c.sending {
+		if c.sending && f.Keep {
 			c.over, c.fate = true, f
-			if f.Keep {
-				seq := c.seq
-				c.lateTimer = time.AfterFunc(lateSend, func() {
-					c.interruptExchange(seq, errLateSend)
-					s.body.Close() // it may be what the sender waits for
-				})
-			}
+			seq := c.seq
+			c.lateTimer = time.AfterFunc(lateSend, func() { c.leaveSender(seq, s) })
 			c.mu.Unlock()
-			if !f.Keep {
-				// Ends the sender, whatever it waits for; the pool's own close follows.
-				c.nc.Close()
-				s.body.Close()
-			}
+			return
+		}
+		if c.sending {
+			c.mu.Unlock()
+			s.body.Close() // it may be what the sender waits for
+			c.end(f)
 			return
 		}
 		failed := c.sendErr != nil
@@ -317,7 +314,20 @@ const sendGrace = 5 * time.Millisecond
 // before the connection is given up, as with net/http.
 const lateSend = 50 * time.Millisecond
 
-var errLateSend = errors.New("h1: request body outlived its response")
+// leaveSender ends an exchange whose sender is late, unless it is over. The
+// connection is closed, which ends a write; a body that goes on blocking in Read
+// keeps the sender's goroutine, but no place in the pool.
+func (c *Conn) leaveSender(seq uint64, s *sender) {
+	c.mu.Lock()
+	if c.seq != seq || !c.over {
+		c.mu.Unlock()
+		return
+	}
+	c.over = false
+	c.mu.Unlock()
+	s.body.Close()
+	c.end(pool.Fate{Reason: pool.ReasonError, MaxLeft: -1})
+}
 
 // end is the last act of an exchange.
 func (c *Conn) end(f pool.Fate) {

@@ -200,6 +200,7 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 		c.nc.SetReadDeadline(time.Now().Add(opts.HeaderTimeout))
 	}
 	over, f := c.over, c.fate
+	c.over = false // so that leaveSender does not end the exchange as well
 	if c.lateTimer != nil {
 		c.lateTimer.Stop()
 		c.lateTimer = nil
