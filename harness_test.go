@@ -76,9 +76,24 @@ func bubble(t *testing.T, policy berth.Policy, h origin.Handler, f func(*rig)) {
 	})
 }
 
+// bubbleOn is bubble with a configuration and over a network of the caller's.
+func bubbleOn(t *testing.T, cfg berth.Config, n *memnet.Network, h origin.Handler, f func(*rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigOn(t, n, cfg, h)
+		f(r)
+		r.close()
+	})
+}
+
 func newRig(t *testing.T, cfg berth.Config, h origin.Handler) *rig {
 	t.Helper()
-	r := &rig{T: t, net: &memnet.Network{}}
+	return newRigOn(t, &memnet.Network{}, cfg, h)
+}
+
+func newRigOn(t *testing.T, n *memnet.Network, cfg berth.Config, h origin.Handler) *rig {
+	t.Helper()
+	r := &rig{T: t, net: n}
 	ln, err := r.net.Listen("origin.test:80")
 	if err != nil {
 		t.Fatal(err)
