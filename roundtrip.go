@@ -37,7 +37,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &RequestError{Reason: err.Error()}
 	}
 	x := h1.Exchange{Request: req, Head: h1.RequestHead{Framing: framing}, Probe: probe}
-	if req.Body != nil && req.Body != http.NoBody {
+	if req.Body != nil && (req.Body != http.NoBody || framing.Kind == h1.BodyChunked) {
 		x.Body = h1.NewRequestBody(req.Body)
 	}
 	resp, err := t.roundTrip(req, &x)
