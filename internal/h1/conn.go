@@ -3,12 +3,9 @@ package h1
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
-	"net/http"
 	"net/http/httptrace"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/berth-go/berth/internal/pool"
@@ -45,11 +42,11 @@ type Options struct {
 // buffer while it is idle. Between exchanges it may be probed and closed, by one
 // goroutine at a time.
 type Conn struct {
-	nc    net.Conn // what is read and written: the socket, or TLS above it
+	nc    net.Conn // the socket, or TLS above it
+	rw    net.Conn // what is read and written: raw, or TLS above it
 	raw   *Raw     // the socket; how to look at it without blocking
 	tls   *tls.ConnectionState
 	owner Owner
-	wrote atomic.Int64 // bytes given to nc; without TLS, what the kernel took
 
 	// onCancel interrupts the exchange; bound once, so that arming it costs no closure.
 	onCancel func()
@@ -59,6 +56,7 @@ type Conn struct {
 	r, w int
 
 	unseen bool // the last exchange ended without looking for bytes behind it
+	stale  bool // a deadline is set that means nothing any more; see patience
 
 	x exchange
 
@@ -81,12 +79,15 @@ type Conn struct {
 // so that an idle connection refers to no request.
 type exchange struct {
 	ctx     context.Context
-	stop    func() bool   // ends the watch over ctx
-	legacy  *legacyCancel // the watch over Request.Cancel
+	cancel  <-chan struct{} // Request.Cancel
+	stop    func() bool     // ends the watch over ctx
+	legacy  *legacyCancel   // the watch over cancel
+	until   time.Time       // the read deadline to be set when the watch is armed
 	sender  *sender       // nil when the request went out on the caller's goroutine
 	trace   *httptrace.ClientTrace
 	opts    *Options
 	start   int64 // what sent counted before it began
+	readErr error // of the read that went with the request
 	gotByte bool  // of the response
 	close   bool  // the request said Connection: close
 	excess  bool  // bytes came that nobody asked for
@@ -96,16 +97,14 @@ type exchange struct {
 	chunked Chunked
 }
 
-// legacyCancel watches the deprecated Request.Cancel.
-type legacyCancel struct {
-	state atomic.Int32 // 0 watching, 1 fired, 2 over
-	done  chan struct{}
-}
-
 // New makes a Conn. nc is what exchanges read and write. Without TLS state is nil
 // and nc is the connection that raw wraps; with TLS nc runs over raw.
 func New(nc net.Conn, raw *Raw, state *tls.ConnectionState, owner Owner) *Conn {
-	c := &Conn{nc: nc, raw: raw, tls: state, owner: owner}
+	c := &Conn{nc: nc, rw: nc, raw: raw, tls: state, owner: owner}
+	if state == nil {
+		c.rw = raw
+	}
+	raw.conn = c
 	c.onCancel = func() { c.interrupt(context.Cause(c.x.ctx)) }
 	return c
 }
@@ -117,6 +116,7 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 // is sent only if there is room for it at once. It reports whether the peer had
 // closed its side before.
 func (c *Conn) Close() (peerFirst bool) {
+	c.clearPatience()
 	peerFirst = c.raw.peerClosed()
 	if c.tls != nil {
 		// crypto/tls allows its alert five seconds. What cannot be sent at once
@@ -144,6 +144,7 @@ func (c *Conn) Usable(idle, trust time.Duration) bool {
 // whether it is still silent and open.
 func (c *Conn) Probe(idle time.Duration) bool {
 	c.unseen = false
+	c.clearPatience()
 	return c.silent(lookSocket, idle)
 }
 
@@ -172,108 +173,7 @@ func (c *Conn) silent(look lookMode, idle time.Duration) bool {
 }
 
 // sent counts the bytes that may have left: those that the kernel took.
-func (c *Conn) sent() int64 {
-	if c.tls != nil {
-		return c.raw.written.Load()
-	}
-	return c.wrote.Load()
-}
-
-// ---- interruption ----
-
-// past is a deadline that has gone by.
-var past = time.Unix(1, 0)
-
-// interrupt ends every read and write of the exchange with cause.
-func (c *Conn) interrupt(cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause == nil {
-		c.cause = cause
-	}
-	c.deadline = true
-	c.nc.SetDeadline(past)
-}
-
-// interruptExchange interrupts the exchange with that number, unless it is over.
-func (c *Conn) interruptExchange(seq uint64, cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.seq != seq {
-		return
-	}
-	if c.cause == nil {
-		c.cause = cause
-	}
-	c.deadline = true
-	c.nc.SetDeadline(past)
-}
-
-// setReadDeadline sets a deadline, unless the exchange is interrupted.
-func (c *Conn) setReadDeadline(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause == nil {
-		c.deadline = !t.IsZero()
-		c.nc.SetReadDeadline(t)
-	}
-}
-
-// interrupted returns why the exchange was interrupted, or nil.
-func (c *Conn) interrupted() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cause
-}
-
-// ErrRequestCanceled: the request's deprecated Cancel channel was closed.
-var ErrRequestCanceled = errors.New("net/http: request canceled")
-
-// LegacyCancel returns the request's deprecated Cancel channel. It is honoured
-// because http.Client sets it for a RoundTripper that it does not know.
-func LegacyCancel(req *http.Request) <-chan struct{} {
-	//lint:ignore SA1019 see above
-	return req.Cancel
-}
-
-// watch arms the interruption by the request's context and Cancel channel.
-func (c *Conn) watch(ctx context.Context, req *http.Request) {
-	if ctx.Done() != nil {
-		c.x.ctx = ctx
-		c.x.stop = context.AfterFunc(ctx, c.onCancel)
-	}
-	if cancel := LegacyCancel(req); cancel != nil {
-		l := &legacyCancel{done: make(chan struct{})}
-		c.x.legacy = l
-		go func() { // ends with the exchange: unwatch closes done
-			select {
-			case <-cancel:
-				if l.state.CompareAndSwap(0, 1) {
-					c.interrupt(ErrRequestCanceled)
-				}
-			case <-l.done:
-			}
-		}()
-	}
-}
-
-// unwatch ends the watch. It reports false when the interruption has begun: the
-// connection must not be used again then, since a deadline may be set any moment.
-func (c *Conn) unwatch() bool {
-	ok := true
-	if c.x.stop != nil {
-		ok = c.x.stop()
-	}
-	if l := c.x.legacy; l != nil {
-		if !l.state.CompareAndSwap(0, 2) {
-			ok = false
-		}
-		close(l.done)
-	}
-	return ok
-}
-
-// ---- the end of an exchange ----
+func (c *Conn) sent() int64 { return c.raw.written.Load() }
 
 // finish ends the response side. If the request is still being sent, the sender
 // is given a moment, and ends the exchange if the connection is to be kept. It is

@@ -46,20 +46,22 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	c.x.close = x.Head.Close
 	c.x.chunked.Strict = x.Options.Strict
 	c.x.start = c.sent()
-	c.watch(req.Context(), req)
+	c.x.ctx, c.x.cancel = req.Context(), LegacyCancel(req)
 	c.getBuffer()
 
 	writeErr := c.send(x)
 	if writeErr != nil && c.sent() == c.x.start {
 		return nil, c.fail(x, writeErr)
 	}
-	c.owner.SetPhase(pool.PhaseAwaiting)
 	switch {
 	case writeErr != nil:
 		// The peer may have answered before it hung up.
+		c.owner.SetPhase(pool.PhaseAwaiting)
 		c.setReadDeadline(time.Now().Add(answerGrace))
-	case c.x.sender == nil && x.Options.HeaderTimeout > 0:
-		c.setReadDeadline(time.Now().Add(x.Options.HeaderTimeout))
+	case c.x.sender != nil: // which says when it has sent all
+		c.owner.SetPhase(pool.PhaseAwaiting)
+	default:
+		c.sentAll()
 	}
 	res, err := c.readResponse(x)
 	if err != nil {
@@ -69,6 +71,7 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 		return nil, c.fail(x, err)
 	}
 	if x.Options.HeaderTimeout > 0 || c.x.sender != nil || writeErr != nil {
+		c.x.until = time.Time{}
 		c.mu.Lock()
 		c.headRead = true
 		if c.deadline && c.cause == nil {
@@ -219,8 +222,11 @@ func (c *Conn) readHead(limit int64) (n int, err error) {
 
 // fill reads what is there into the buffer, at least one byte.
 func (c *Conn) fill() error {
+	if c.x.readErr != nil {
+		return c.x.readErr
+	}
 	for range 100 {
-		n, err := c.nc.Read(c.buf[c.w:])
+		n, err := c.rw.Read(c.buf[c.w:])
 		c.w += n
 		if n > 0 {
 			return nil
@@ -282,6 +288,7 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 	if res.body.conn.Load() == nil {
 		c.finish(c.fateOf(true))
 	} else {
+		c.lapse() // the body may be read on another goroutine, and late
 		c.owner.SetPhase(pool.PhaseBody)
 	}
 }

@@ -15,7 +15,17 @@ import (
 // owns the idle connection.
 type Raw struct {
 	net.Conn
-	written atomic.Int64 // bytes that Write passed on
+	conn    *Conn        // whose socket it is
+	written atomic.Int64 // bytes that the kernel took
+
+	// patient says that a deadline stands for the end of the exchange's patience:
+	// whatever runs into it goes on when the watch is armed.
+	patient bool
+
+	// direct says that Conn is the runtime's own: its descriptor may be read and
+	// written past it, and its deadlines work.
+	direct bool
+	swap   swap
 
 	mode lookMode
 	idle time.Duration
@@ -30,6 +40,10 @@ type Raw struct {
 // NewRaw wraps conn.
 func NewRaw(conn net.Conn) *Raw {
 	r := &Raw{Conn: conn}
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn: // not what embeds them
+		r.direct = canTryRead
+	}
 	if sc, ok := conn.(syscall.Conn); ok && canTryRead {
 		if rc, err := sc.SyscallConn(); err == nil {
 			r.rc = rc
@@ -56,13 +70,31 @@ func (r *Raw) Read(p []byte) (int, error) {
 	case lookSocket:
 		return r.tryReadInto(p, r.idle)
 	}
-	return r.Conn.Read(p)
+	n, err := r.Conn.Read(p)
+	if n == 0 && r.lapsed(err) {
+		return r.Conn.Read(p)
+	}
+	return n, err
 }
 
 func (r *Raw) Write(p []byte) (int, error) {
 	n, err := r.Conn.Write(p)
+	if r.lapsed(err) {
+		var more int
+		more, err = r.Conn.Write(p[n:])
+		n += more
+	}
 	r.written.Add(int64(n))
 	return n, err
+}
+
+// lapsed reports whether err is the end of the exchange's patience and no more.
+func (r *Raw) lapsed(err error) bool {
+	if !r.patient || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	r.conn.lapse()
+	return true
 }
 
 // Pender is a connection without a descriptor that says what a Read would find:

@@ -7,3 +7,9 @@ package h1
 const canTryRead = false
 
 func (r *Raw) readDescriptor(uintptr) bool { return true }
+
+func (r *Raw) swapDescriptor(uintptr) bool { return true }
+
+func (r *Raw) writeDescriptor(uintptr) bool { return true }
+
+func (r *Raw) opError(op string, err error) error { return err }

@@ -60,7 +60,7 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 	if c.x.framing.Kind != BodyChunked {
 		c.releaseBuffer()
 	}
-	n, err := c.nc.Read(p)
+	n, err := c.rw.Read(p)
 	if n > 0 {
 		c.unseen = true
 		c.owner.Touch()
@@ -183,7 +183,7 @@ func (c *Conn) wholeChunked() (data []byte, trailer http.Header, ok bool) {
 // ends with the connection is never read.
 func (c *Conn) drain() bool {
 	o := c.x.opts
-	if o.DrainBytes <= 0 || c.interrupted() != nil || c.x.ctx != nil && c.x.ctx.Err() != nil {
+	if o.DrainBytes <= 0 || c.interrupted() != nil || c.x.ctx.Err() != nil {
 		return false
 	}
 	c.owner.SetPhase(pool.PhaseDraining)
@@ -258,7 +258,7 @@ func (c *Conn) refillNow() (n int, ok bool) {
 		n, err = c.raw.tryReadInto(c.buf[c.w:], 0)
 	} else {
 		c.raw.look(lookSocket, 0)
-		n, err = c.nc.Read(c.buf[c.w:])
+		n, err = c.rw.Read(c.buf[c.w:])
 		c.raw.look(lookNormal, 0)
 	}
 	c.w += n

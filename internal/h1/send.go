@@ -45,9 +45,8 @@ func (c *Conn) send(x *Exchange) error {
 		t.WroteHeaders()
 	}
 	if src == nil {
-		err := c.write(head)
-		wroteRequest(x.Trace, err)
-		return err
+		c.watch(c.patient(x))
+		return c.sendInline(x, head)
 	}
 	wait := x.Options.ContinueTimeout > 0 && HasToken(x.Request.Header["Expect"], "100-continue")
 	if m := x.Body.memory(); m != nil && !wait && !x.Probe && x.Head.Framing.Kind == BodyLength {
@@ -57,7 +56,11 @@ func (c *Conn) send(x *Exchange) error {
 		if len(head)+m.Len() <= c.inlineMax() {
 			return c.sendMemory(x, head, m)
 		}
+		if c.tls == nil && c.raw.direct {
+			return c.sendLarge(x, head, m)
+		}
 	}
+	c.watch(false)
 	if err := c.write(head); err != nil {
 		wroteRequest(x.Trace, err)
 		return err
@@ -76,15 +79,27 @@ func (c *Conn) inlineMax() int {
 	return inlineMax
 }
 
+// sendInline writes a whole request, and may read the first of the response.
+func (c *Conn) sendInline(x *Exchange, b []byte) error {
+	if c.raw.patient && c.tls == nil && x.Trace == nil {
+		if b = c.swap(b); len(b) == 0 {
+			return nil
+		}
+	}
+	err := c.write(b)
+	wroteRequest(x.Trace, err)
+	return err
+}
+
 func (c *Conn) write(b []byte) error {
-	n, err := c.nc.Write(b)
-	c.wrote.Add(int64(n))
+	_, err := c.rw.Write(b)
 	return err
 }
 
 // sendMemory sends head and body in one write.
 func (c *Conn) sendMemory(x *Exchange, head []byte, m memoryReader) error {
 	x.Body.touched.Store(true)
+	c.watch(c.patient(x))
 	b := head
 	if room := m.Len(); cap(head)-len(head) < room {
 		big := copyBuffers.Get().(*[copySize]byte)
@@ -101,10 +116,30 @@ func (c *Conn) sendMemory(x *Exchange, head []byte, m memoryReader) error {
 	if _, err := io.ReadFull(m, b[n:]); err != nil {
 		return &BodyLengthError{Want: int64(len(b) - n)} // it shrank under our hands
 	}
-	err := c.write(b)
-	if cerr := x.Body.Close(); err == nil && cerr != nil {
-		err = cerr
+	err := c.sendInline(x, b)
+	x.Body.Close() // of memory: it has nothing to say
+	return err
+}
+
+// sendLarge sends head and body as far as the kernel takes them at once, which is
+// nearly always to the end; a sender does the rest.
+func (c *Conn) sendLarge(x *Exchange, head []byte, m memoryReader) error {
+	x.Body.touched.Store(true)
+	c.watch(c.patient(x))
+	n := len(head)
+	b := head[:max(len(head), min(cap(head), bufferSize))]
+	k, _ := io.ReadFull(m, b[n:]) // it has more than that
+	err := c.write(b[:n+k])
+	if err == nil {
+		_, err = m.(io.WriterTo).WriteTo(writeNow{c})
+		if m.Len() > 0 { // not now, or never: the sender will see
+			c.lapse()
+			x.Head.Framing.Length = int64(m.Len())
+			c.startSender(x, x.Body, false)
+			return nil
+		}
 	}
+	x.Body.Close()
 	wroteRequest(x.Trace, err)
 	return err
 }
@@ -288,7 +323,7 @@ func (s *sender) copyLength(c *Conn) (err error, fromBody bool) {
 		// strings.Reader would copy the whole string at once.
 		if _, isString := m.(*strings.Reader); !isString && int64(m.Len()) == left {
 			s.body.touched.Store(true)
-			_, err := m.(io.WriterTo).WriteTo(connWriter{c})
+			_, err := m.(io.WriterTo).WriteTo(c.rw)
 			return err, false
 		}
 	}
@@ -296,7 +331,7 @@ func (s *sender) copyLength(c *Conn) (err error, fromBody bool) {
 		if f, ok := unwrapped(s.body.rc).(*os.File); ok {
 			s.body.touched.Store(true)
 			n, err := dst.ReadFrom(io.LimitReader(f, left)) // sendfile where there is one
-			c.wrote.Add(n)
+			c.raw.written.Add(n)
 			left -= n
 			if err != nil {
 				return err, false
@@ -371,13 +406,4 @@ func (s *sender) copyChunked(c *Conn) (err error, fromBody bool) {
 		return err, true
 	}
 	return c.write(last), false
-}
-
-// connWriter counts what a body writes by itself.
-type connWriter struct{ c *Conn }
-
-func (w connWriter) Write(p []byte) (int, error) {
-	n, err := w.c.nc.Write(p)
-	w.c.wrote.Add(int64(n))
-	return n, err
 }

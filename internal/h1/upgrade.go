@@ -18,6 +18,7 @@ func (c *Conn) upgrade(res *response) {
 		c.finish(pool.Fate{Reason: pool.ReasonClose, MaxLeft: -1})
 		return
 	}
+	c.clearPatience()
 	u := &upgraded{nc: c.nc}
 	if c.r < c.w {
 		u.rest = append(u.rest, c.buf[c.r:c.w]...)

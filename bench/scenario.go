@@ -1,0 +1,86 @@
+package main
+
+import "time"
+
+// kind says how a scenario's sample is taken.
+type kind int
+
+const (
+	kindLoad  kind = iota // requests in steady state: CPU, wall, allocations
+	kindDials             // from nothing: connections opened
+	kindIdle              // memory of idle connections
+	kindWall              // wall time of a burst over few connections
+)
+
+// scenario is one thing that several clients do.
+type scenario struct {
+	name     string
+	kind     kind
+	load     load
+	workers  int
+	requests int // a sample
+	clients  []string
+	spread   bool // over all cores; else client and server share one
+	repeats  bool // its figures repeat nearly exactly: they are a gate, and one round does
+	latency  time.Duration
+}
+
+const (
+	steadyWorkers = 64
+	idleConns     = 10_000
+	wallRequests  = 200
+	wallConns     = 10
+	wallLatency   = 80 * time.Millisecond
+)
+
+func scenarios() []scenario {
+	all := clientNames
+	trippers := []string{"berth", "net/http"}
+	return []scenario{
+		{name: "get", load: load{path: pathSmall}, requests: 60_000, clients: all},
+		{name: "get-both-cores", load: load{path: pathSmall}, requests: 120_000, clients: all, spread: true},
+		{name: "get-12-headers", load: load{path: pathHeaders}, requests: 50_000, clients: all},
+		{name: "post-64k", load: load{path: pathPost, body: postBody}, requests: 15_000, clients: all},
+		{name: "get-1m", load: load{path: pathLarge}, workers: 8, requests: 1_500, clients: []string{"berth", "net/http", "raw"}},
+		{name: "tls-get", load: load{path: pathSmall, tls: true}, requests: 30_000, clients: all},
+		{name: "idle", kind: kindIdle, load: load{path: pathHold}, requests: idleConns, clients: []string{"berth", "net/http", "fasthttp"}, repeats: true},
+		{name: "idle-tls", kind: kindIdle, load: load{path: pathHold, tls: true}, requests: idleConns, clients: []string{"berth", "net/http", "fasthttp"}, repeats: true},
+		{name: "dials", kind: kindDials, load: load{path: pathSmall}, requests: 10_000, clients: trippers, spread: true, repeats: true},
+		{name: "dials-unread", kind: kindDials, load: load{path: pathSmall, unread: true}, requests: 10_000, clients: trippers, spread: true, repeats: true},
+		{name: "wall", kind: kindWall, load: load{path: pathSmall, conns: wallConns}, workers: wallRequests, requests: wallRequests, latency: wallLatency, clients: all, spread: true},
+	}
+}
+
+// server returns what the scenario's server must be.
+func (s scenario) server() serverOptions {
+	return serverOptions{tls: s.load.tls, hold: s.requests, latency: s.latency}
+}
+
+// sampleOf takes one sample in this process.
+func (s scenario) sampleOf(name, addr string, requests int) (sample, error) {
+	l := s.load
+	l.addr = addr
+	l.keep = max(s.workers, steadyWorkers)
+	if s.kind == kindIdle {
+		l.keep = requests
+	}
+	workers := s.workers
+	if workers == 0 {
+		workers = steadyWorkers
+	}
+	if name == "raw" && l.conns > 0 {
+		workers = l.conns
+	}
+	c, err := newClient(name, l)
+	if err != nil {
+		return sample{}, err
+	}
+	defer c.close()
+	switch s.kind {
+	case kindIdle:
+		return measureIdle(c, requests)
+	case kindDials, kindWall:
+		return measureDials(c, workers, requests)
+	}
+	return measure(c, l, workers, requests)
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package main
+
+import "net"
+
+func serveFast(ln *net.TCPListener, hold int) { serveEach(ln, hold) }
