@@ -149,7 +149,11 @@ func requests(l load) (func() (*http.Request, context.CancelFunc), error) {
 }
 
 func (c *client) useFast(l load) {
-	hc := &fasthttp.HostClient{Addr: l.addr, IsTLS: l.tls, TLSConfig: clientTLS(l), MaxConns: max(l.conns, l.keep), MaxConnWaitTimeout: time.Minute,
+	conns := l.conns
+	if conns == 0 {
+		conns = l.keep
+	}
+	hc := &fasthttp.HostClient{Addr: l.addr, IsTLS: l.tls, TLSConfig: clientTLS(l), MaxConns: conns, MaxConnWaitTimeout: time.Minute,
 		MaxIdleConnDuration: 90 * time.Second,
 		Dial:                func(addr string) (net.Conn, error) { return c.dial(context.Background(), "tcp", addr) }}
 	c.close = hc.CloseIdleConnections

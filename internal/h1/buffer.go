@@ -37,8 +37,8 @@ func (c *Conn) releaseBuffer() {
 // makeRoom makes space behind buf[r:w], growing up to limit bytes of unread data;
 // it reports false when that much is there already.
 func (c *Conn) makeRoom(limit int) bool {
-	if c.w < len(c.buf) {
-		return true
+	if c.w < len(c.buf) || c.buf == nil {
+		return true // fill brings one
 	}
 	if c.w-c.r >= limit {
 		return false

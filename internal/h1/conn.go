@@ -43,7 +43,6 @@ type Options struct {
 // goroutine at a time.
 type Conn struct {
 	nc    net.Conn // the socket, or TLS above it
-	rw    net.Conn // what is read and written: raw, or TLS above it
 	raw   *Raw     // the socket; how to look at it without blocking
 	tls   *tls.ConnectionState
 	owner Owner
@@ -58,32 +57,26 @@ type Conn struct {
 	unseen bool // the last exchange ended without looking for bytes behind it
 	stale  bool // a deadline is set that means nothing any more; see patience
 
-	x exchange
+	x *exchange // nil between exchanges, but after the last
 
 	// mu guards what other goroutines do to an exchange: the context's end, and
 	// the sender of the request body. No I/O happens while it is held but
 	// setting a deadline.
-	mu        sync.Mutex
-	seq       uint64 // of the exchange: interrupting one that is over does nothing
-	cause     error  // why the exchange was interrupted; nil while it was not
-	deadline  bool   // a read deadline is set
-	headRead  bool   // the final head has arrived: the header timeout is off
-	sending   bool   // the sender is at work
-	sendErr   error  // how it ended
-	over      bool   // the response side has ended and left the rest to the sender
-	fate      pool.Fate
-	lateTimer *time.Timer
+	mu       sync.Mutex
+	seq      uint64 // of the exchange: interrupting one that is over does nothing
+	cause    error  // why the exchange was interrupted; nil while it was not
+	deadline bool   // a read deadline is set
 }
 
-// exchange is the state of one request and its response. It is cleared at the end,
-// so that an idle connection refers to no request.
+// exchange is the state of one request and its response. An idle connection has
+// none, so that it is small and refers to no request.
 type exchange struct {
 	ctx     context.Context
 	cancel  <-chan struct{} // Request.Cancel
 	stop    func() bool     // ends the watch over ctx
 	legacy  *legacyCancel   // the watch over cancel
 	until   time.Time       // the read deadline to be set when the watch is armed
-	sender  *sender       // nil when the request went out on the caller's goroutine
+	sender  *sender         // nil when the request went out on the caller's goroutine
 	trace   *httptrace.ClientTrace
 	opts    *Options
 	start   int64 // what sent counted before it began
@@ -95,15 +88,25 @@ type exchange struct {
 	framing Framing
 	left    int64 // of a body of known length
 	chunked Chunked
+
+	swap  swap
+	reads int // of TLS that took a whole record each
+
+	// Guarded by Conn.mu.
+	headRead  bool  // the final head has arrived: the header timeout is off
+	sending   bool  // the sender is at work
+	sendErr   error // how it ended
+	over      bool  // the response side has ended and left the rest to the sender
+	fate      pool.Fate
+	lateTimer *time.Timer
 }
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 // New makes a Conn. nc is what exchanges read and write. Without TLS state is nil
 // and nc is the connection that raw wraps; with TLS nc runs over raw.
 func New(nc net.Conn, raw *Raw, state *tls.ConnectionState, owner Owner) *Conn {
-	c := &Conn{nc: nc, rw: nc, raw: raw, tls: state, owner: owner}
-	if state == nil {
-		c.rw = raw
-	}
+	c := &Conn{nc: nc, raw: raw, tls: state, owner: owner}
 	raw.conn = c
 	c.onCancel = func() { c.interrupt(context.Cause(c.x.ctx)) }
 	return c
@@ -162,6 +165,9 @@ func (c *Conn) silent(look lookMode, idle time.Duration) bool {
 		_, err := c.raw.tryRead(idle)
 		return isWouldBlock(err)
 	}
+	if look == lookBuffered && c.raw.records.taken(c.x.reads) {
+		return true
+	}
 	c.raw.look(look, idle)
 	var one [1]byte
 	n, err := c.nc.Read(one[:])
@@ -169,11 +175,41 @@ func (c *Conn) silent(look lookMode, idle time.Duration) bool {
 	if n > 0 {
 		c.raw.junk = append(c.raw.junk[:0], one[0])
 	}
-	return n == 0 && isWouldBlock(err)
+	if n > 0 || !isWouldBlock(err) {
+		return false
+	}
+	c.raw.records.settle()
+	return true
 }
 
 // sent counts the bytes that may have left: those that the kernel took.
 func (c *Conn) sent() int64 { return c.raw.written.Load() }
+
+// read reads what is there, or waits for it.
+func (c *Conn) read(p []byte) (int, error) {
+	if c.tls == nil {
+		return c.raw.Read(p)
+	}
+	n, err := c.nc.Read(p)
+	switch n {
+	case 0:
+	case len(p):
+		c.x.reads = manyReads // TLS may have the rest of a record
+	default:
+		c.x.reads++
+	}
+	return n, err
+}
+
+// write writes all of p.
+func (c *Conn) write(p []byte) (err error) {
+	if c.tls == nil {
+		_, err = c.raw.Write(p)
+	} else {
+		_, err = c.nc.Write(p)
+	}
+	return err
+}
 
 // finish ends the response side. If the request is still being sent, the sender
 // is given a moment, and ends the exchange if the connection is to be kept. It is
@@ -183,20 +219,20 @@ func (c *Conn) finish(f pool.Fate) {
 	if s := c.x.sender; s != nil {
 		s.await(sendGrace)
 		c.mu.Lock()
-		if c.sending && f.Keep {
-			c.over, c.fate = true, f
+		if c.x.sending && f.Keep {
+			c.x.over, c.x.fate = true, f
 			seq := c.seq
-			c.lateTimer = time.AfterFunc(lateSend, func() { c.leaveSender(seq, s) })
+			c.x.lateTimer = time.AfterFunc(lateSend, func() { c.leaveSender(seq, s) })
 			c.mu.Unlock()
 			return
 		}
-		if c.sending {
+		if c.x.sending {
 			c.mu.Unlock()
 			s.body.Close() // it may be what the sender waits for
 			c.end(f)
 			return
 		}
-		failed := c.sendErr != nil
+		failed := c.x.sendErr != nil
 		c.mu.Unlock()
 		if failed && f.Keep {
 			f.Keep, f.Reason = false, pool.ReasonError
@@ -219,11 +255,11 @@ const lateSend = 50 * time.Millisecond
 // keeps the sender's goroutine, but no place in the pool.
 func (c *Conn) leaveSender(seq uint64, s *sender) {
 	c.mu.Lock()
-	if c.seq != seq || !c.over {
+	if c.seq != seq || !c.x.over {
 		c.mu.Unlock()
 		return
 	}
-	c.over = false
+	c.x.over = false
 	c.mu.Unlock()
 	s.body.Close()
 	c.end(pool.Fate{Reason: pool.ReasonError, MaxLeft: -1})
@@ -250,9 +286,11 @@ func (c *Conn) end(f pool.Fate) {
 	}
 	trace := c.x.trace
 	closing := c.x.close
-	if f.Keep {
-		c.x = exchange{}
-		c.sendErr, c.over, c.headRead = nil, false, false
+	if f.Keep { // else somebody may still look at it
+		x := c.x
+		c.x = nil
+		*x = exchange{}
+		exchanges.Put(x)
 	}
 	c.owner.Done(f)
 	if trace != nil && trace.PutIdleConn != nil && (f.Keep || !closing) {

@@ -42,6 +42,8 @@ type response struct {
 // body that was never touched is left open, so that another attempt may send it.
 func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	req := x.Request
+	c.x = exchanges.Get().(*exchange)
+	c.raw.records.n = 0
 	c.x.trace, c.x.opts = x.Trace, x.Options
 	c.x.close = x.Head.Close
 	c.x.chunked.Strict = x.Options.Strict
@@ -73,7 +75,7 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	if x.Options.HeaderTimeout > 0 || c.x.sender != nil || writeErr != nil {
 		c.x.until = time.Time{}
 		c.mu.Lock()
-		c.headRead = true
+		c.x.headRead = true
 		if c.deadline && c.cause == nil {
 			c.deadline = false
 			c.nc.SetReadDeadline(time.Time{})
@@ -225,8 +227,15 @@ func (c *Conn) fill() error {
 	if c.x.readErr != nil {
 		return c.x.readErr
 	}
+	if c.r == c.w && c.tls == nil && c.raw.direct {
+		_, err := c.await()
+		return err
+	}
+	if c.buf == nil {
+		c.getBuffer()
+	}
 	for range 100 {
-		n, err := c.rw.Read(c.buf[c.w:])
+		n, err := c.read(c.buf[c.w:])
 		c.w += n
 		if n > 0 {
 			return nil

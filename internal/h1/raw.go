@@ -2,7 +2,6 @@ package h1
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -15,8 +14,14 @@ import (
 // owns the idle connection.
 type Raw struct {
 	net.Conn
-	conn    *Conn        // whose socket it is
-	written atomic.Int64 // bytes that the kernel took
+	conn    *Conn           // whose socket it is
+	rc      syscall.RawConn // nil when there is no descriptor
+	written atomic.Int64    // bytes that the kernel took
+	records records
+
+	mode lookMode
+	idle time.Duration
+	junk []byte
 
 	// patient says that a deadline stands for the end of the exchange's patience:
 	// whatever runs into it goes on when the watch is armed.
@@ -25,16 +30,8 @@ type Raw struct {
 	// direct says that Conn is the runtime's own: its descriptor may be read and
 	// written past it, and its deadlines work.
 	direct bool
-	swap   swap
-
-	mode lookMode
-	idle time.Duration
-	rc   syscall.RawConn // nil when there is no descriptor
-	buf  []byte
-	n    int
-	err  error
-	read func(fd uintptr) bool // bound to the fields above: looking allocates nothing
-	junk []byte
+	job    *swap                 // what run does
+	run    func(fd uintptr) bool // bound once: looking allocates nothing
 }
 
 // NewRaw wraps conn.
@@ -68,11 +65,16 @@ func (r *Raw) Read(p []byte) (int, error) {
 	case lookBuffered:
 		return 0, errWouldBlock
 	case lookSocket:
-		return r.tryReadInto(p, r.idle)
+		n, err := r.tryReadInto(p, r.idle)
+		r.records.follow(p[:n])
+		return n, err
 	}
 	n, err := r.Conn.Read(p)
 	if n == 0 && r.lapsed(err) {
-		return r.Conn.Read(p)
+		n, err = r.Conn.Read(p)
+	}
+	if r.conn == nil || r.conn.tls != nil {
+		r.records.follow(p[:n])
 	}
 	return n, err
 }
@@ -139,19 +141,7 @@ const blindAfter = time.Second
 // connections only (net.Pipe), and after a longer idle time with one just ahead.
 func (r *Raw) tryReadInto(p []byte, idle time.Duration) (int, error) {
 	if r.rc != nil {
-		if r.read == nil {
-			r.read = r.readDescriptor
-		}
-		r.buf, r.n, r.err = p, 0, nil
-		err := r.rc.Read(r.read)
-		r.buf = nil
-		if err != nil {
-			return 0, err
-		}
-		if r.n == 0 && r.err == nil {
-			r.err = io.EOF
-		}
-		return r.n, r.err
+		return r.readNow(p)
 	}
 	if t, ok := r.Conn.(Pender); ok {
 		if n, err := t.Pending(); n == 0 {

@@ -2,14 +2,15 @@
 
 package h1
 
+import "syscall"
+
 // canTryRead says that a descriptor can be read without blocking here. Without it
-// a connection is looked at by a read with a deadline.
+// a connection is looked at by a read with a deadline, and nothing is done past the
+// runtime's reads and writes.
 const canTryRead = false
 
-func (r *Raw) readDescriptor(uintptr) bool { return true }
+func readDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
 
-func (r *Raw) swapDescriptor(uintptr) bool { return true }
-
-func (r *Raw) writeDescriptor(uintptr) bool { return true }
+func writeDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
 
 func (r *Raw) opError(op string, err error) error { return err }

@@ -8,66 +8,30 @@ import (
 	"syscall"
 )
 
-// canTryRead says that a descriptor can be read without blocking here.
+// canTryRead says that a descriptor can be read without blocking here: the
+// runtime's are non-blocking.
 const canTryRead = true
 
-// readDescriptor reads once. The runtime's descriptors are non-blocking.
-func (r *Raw) readDescriptor(fd uintptr) bool {
+// readDescriptor reads once.
+func readDescriptor(fd uintptr, p []byte) (n int, err error) {
 	for {
-		r.n, r.err = syscall.Read(int(fd), r.buf)
-		if r.err != syscall.EINTR {
-			break
+		n, err = syscall.Read(int(fd), p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
 		}
 	}
-	if r.n < 0 {
-		r.n = 0
-	}
-	if r.err == syscall.EAGAIN {
-		r.err = errWouldBlock
-	}
-	return true
-}
-
-// swapDescriptor writes on its first call, and reads on those that follow, each
-// after the socket became readable.
-func (r *Raw) swapDescriptor(fd uintptr) bool {
-	s := &r.swap
-	if len(s.out) > 0 {
-		r.writeDescriptor(fd)
-		if len(s.out) > 0 {
-			return true // what is left is not written here
-		}
-		r.conn.sentAll()
-		return false
-	}
-	for {
-		s.n, s.err = syscall.Read(int(fd), s.in)
-		if s.err != syscall.EINTR {
-			break
-		}
-	}
-	if s.err == syscall.EAGAIN {
-		s.err = nil
-		return false
-	}
-	s.n = max(s.n, 0)
-	return true
 }
 
 // writeDescriptor writes what the kernel takes at once.
-func (r *Raw) writeDescriptor(fd uintptr) bool {
-	s := &r.swap
-	for len(s.out) > 0 {
-		n, err := syscall.Write(int(fd), s.out)
-		if n > 0 {
-			r.written.Add(int64(n))
-			s.out = s.out[n:]
-		}
+func writeDescriptor(fd uintptr, p []byte) (done int, err error) {
+	for done < len(p) {
+		n, err := syscall.Write(int(fd), p[done:])
+		done += max(n, 0)
 		if err != nil && err != syscall.EINTR || n == 0 {
-			break
+			return done, err
 		}
 	}
-	return true
+	return done, nil
 }
 
 // opError gives an error of a system call the form of package net.

@@ -60,7 +60,7 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 	if c.x.framing.Kind != BodyChunked {
 		c.releaseBuffer()
 	}
-	n, err := c.rw.Read(p)
+	n, err := c.read(p)
 	if n > 0 {
 		c.unseen = true
 		c.owner.Touch()
@@ -258,7 +258,7 @@ func (c *Conn) refillNow() (n int, ok bool) {
 		n, err = c.raw.tryReadInto(c.buf[c.w:], 0)
 	} else {
 		c.raw.look(lookSocket, 0)
-		n, err = c.rw.Read(c.buf[c.w:])
+		n, err = c.read(c.buf[c.w:])
 		c.raw.look(lookNormal, 0)
 	}
 	c.w += n

@@ -91,11 +91,6 @@ func (c *Conn) sendInline(x *Exchange, b []byte) error {
 	return err
 }
 
-func (c *Conn) write(b []byte) error {
-	_, err := c.rw.Write(b)
-	return err
-}
-
 // sendMemory sends head and body in one write.
 func (c *Conn) sendMemory(x *Exchange, head []byte, m memoryReader) error {
 	x.Body.touched.Store(true)
@@ -126,18 +121,16 @@ func (c *Conn) sendMemory(x *Exchange, head []byte, m memoryReader) error {
 func (c *Conn) sendLarge(x *Exchange, head []byte, m memoryReader) error {
 	x.Body.touched.Store(true)
 	c.watch(c.patient(x))
-	n := len(head)
-	b := head[:max(len(head), min(cap(head), bufferSize))]
-	k, _ := io.ReadFull(m, b[n:]) // it has more than that
-	err := c.write(b[:n+k])
-	if err == nil {
-		_, err = m.(io.WriterTo).WriteTo(writeNow{c})
-		if m.Len() > 0 { // not now, or never: the sender will see
-			c.lapse()
-			x.Head.Framing.Length = int64(m.Len())
-			c.startSender(x, x.Body, false)
-			return nil
+	g := &gather{c, head}
+	_, err := m.(io.WriterTo).WriteTo(g)
+	if m.Len() > 0 && c.raw.lapsed(err) {
+		if err := c.write(g.head); err != nil {
+			wroteRequest(x.Trace, err)
+			return err
 		}
+		x.Head.Framing.Length = int64(m.Len())
+		c.startSender(x, x.Body, false)
+		return nil
 	}
 	x.Body.Close()
 	wroteRequest(x.Trace, err)
@@ -176,7 +169,7 @@ func (c *Conn) startSender(x *Exchange, src io.Reader, wait bool) {
 	}
 	c.x.sender = s
 	c.mu.Lock()
-	c.sending = true
+	c.x.sending = true
 	c.mu.Unlock()
 	opts, trace := x.Options, x.Trace
 	go c.runSender(s, opts, trace)
@@ -218,7 +211,7 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 	}
 
 	c.mu.Lock()
-	c.sending, c.sendErr = false, err
+	c.x.sending, c.x.sendErr = false, err
 	switch {
 	case c.cause != nil:
 	case fromBody:
@@ -226,7 +219,7 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 		c.cause = err
 		c.deadline = true
 		c.nc.SetDeadline(past)
-	case c.headRead || c.over:
+	case c.x.headRead || c.x.over:
 	case err != nil && err != errBodyWithheld:
 		c.deadline = true
 		c.nc.SetReadDeadline(time.Now().Add(answerGrace))
@@ -234,11 +227,11 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 		c.deadline = true
 		c.nc.SetReadDeadline(time.Now().Add(opts.HeaderTimeout))
 	}
-	over, f := c.over, c.fate
-	c.over = false // so that leaveSender does not end the exchange as well
-	if c.lateTimer != nil {
-		c.lateTimer.Stop()
-		c.lateTimer = nil
+	over, f := c.x.over, c.x.fate
+	c.x.over = false // so that leaveSender does not end the exchange as well
+	if c.x.lateTimer != nil {
+		c.x.lateTimer.Stop()
+		c.x.lateTimer = nil
 	}
 	c.mu.Unlock()
 	close(s.done)
@@ -254,10 +247,10 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 func (c *Conn) sendError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sendErr == errBodyWithheld {
+	if c.x.sendErr == errBodyWithheld {
 		return nil
 	}
-	return c.sendErr
+	return c.x.sendErr
 }
 
 // abandonWait is how long a sender is awaited that is stuck in the caller's body.
@@ -323,7 +316,7 @@ func (s *sender) copyLength(c *Conn) (err error, fromBody bool) {
 		// strings.Reader would copy the whole string at once.
 		if _, isString := m.(*strings.Reader); !isString && int64(m.Len()) == left {
 			s.body.touched.Store(true)
-			_, err := m.(io.WriterTo).WriteTo(c.rw)
+			_, err := m.(io.WriterTo).WriteTo(connWriter{c})
 			return err, false
 		}
 	}
@@ -406,4 +399,14 @@ func (s *sender) copyChunked(c *Conn) (err error, fromBody bool) {
 		return err, true
 	}
 	return c.write(last), false
+}
+
+// connWriter is the connection for a body that writes itself.
+type connWriter struct{ c *Conn }
+
+func (w connWriter) Write(p []byte) (int, error) {
+	if w.c.tls == nil {
+		return w.c.raw.Write(p)
+	}
+	return w.c.nc.Write(p)
 }

@@ -1,74 +1,164 @@
 package h1
 
-import "io"
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
 
-// swap is a write and the read of what comes back, past the runtime's read that
-// comes too early: the goroutine is parked as soon as the bytes are written. It
-// saves a system call an exchange.
+// swap is work on a descriptor, past the runtime's own reads and writes.
+type swap struct {
+	todo swapMode
+	out  []byte // what is left to write
+	in   []byte // where to read
+	n    int
+	err  error
+}
+
+type swapMode uint8
+
+const (
+	swapRead  swapMode = iota // wait until there is something to read
+	swapWrite                 // write first; then swapRead
+	swapLook                  // read what is there
+)
+
+var swaps = sync.Pool{New: func() any { return new(swap) }}
+
+// swap writes b, which may lie in the read buffer, and waits for the first bytes of
+// the response, which it leaves there. It returns what of b it could not write at
+// once. An error of the read is kept for the read that follows.
+//
+// A read that is tried before the response can be there is saved: the goroutine is
+// parked as soon as the bytes are written. And while it is parked it has no buffer:
+// ten thousand requests that wait for a slow server do not hold 40 MB.
 //
 // The runtime hears of a socket by edges. One that came before the write (an end of
 // stream, or bytes that nobody asked for) is lost to it, and the goroutine would
-// sleep on; so swap is for exchanges whose patience ends, after which an ordinary
-// read sees what is there.
-type swap struct {
-	out, in []byte
-	n       int
-	err     error
-	run     func(fd uintptr) bool // bound to the fields above: no allocation
-}
-
-// swap writes b and waits for the first bytes of the response, which it leaves in
-// the read buffer; b may lie there itself. It returns what of b it could not write
-// at once. An error is kept for the reads and writes that follow.
+// sleep on; so swap is for exchanges whose patience ends, after which a read
+// without a write sees what is there.
 func (c *Conn) swap(b []byte) (left []byte) {
-	s := &c.raw.swap
-	if s.run == nil {
-		s.run = c.raw.swapDescriptor
+	s := &c.x.swap
+	s.todo, s.out = swapWrite, b
+	n, err := c.await()
+	s.todo = swapRead
+	if len(s.out) > 0 {
+		left, s.out = s.out, nil
+		return left // the ordinary write meets the error, if there is one
 	}
-	s.out, s.in, s.n, s.err = b, c.buf, 0, nil
-	err := c.raw.rc.Read(s.run)
-	left = s.out
-	s.out, s.in = nil, nil
-	switch {
-	case err != nil:
-		if !c.raw.lapsed(err) && len(left) == 0 {
-			c.x.readErr = err
+	c.x.gotByte, c.x.readErr = n > 0, err
+	return nil
+}
+
+// await does what c.x.swap says, and reads into the empty buffer.
+func (c *Conn) await() (n int, err error) {
+	s := &c.x.swap
+	for {
+		s.n, s.err = 0, nil
+		err = c.raw.do(s)
+		switch {
+		case len(s.out) > 0:
+			if err != nil {
+				c.raw.lapsed(err)
+			}
+			return 0, err
+		case err != nil && c.raw.lapsed(err):
+			continue
+		case err != nil:
+			return 0, err
+		case s.err != nil:
+			return 0, c.raw.opError("read", s.err)
+		case s.n == 0:
+			return 0, io.EOF
 		}
-	case len(left) > 0:
-	case s.err != nil:
-		c.x.readErr = c.raw.opError("read", s.err)
-	case s.n == 0:
-		c.x.readErr = io.EOF
-	default:
 		c.r, c.w = 0, s.n
-		c.x.gotByte = true
+		return s.n, nil
 	}
-	return left
 }
 
-// writeNow writes what the kernel takes at once, past an error: the write that
-// follows meets it too. It is an io.StringWriter, so that a string is not copied
-// whole.
-type writeNow struct{ c *Conn }
-
-func (w writeNow) Write(b []byte) (int, error) {
-	s := &w.c.raw.swap
-	s.out = b
-	err := w.c.raw.rc.Write(w.c.raw.writeDescriptor)
-	n := len(b) - len(s.out)
-	s.out = nil
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
+// do runs a job on the descriptor.
+func (r *Raw) do(s *swap) error {
+	if r.run == nil {
+		r.run = r.step
 	}
-	return n, err
+	r.job = s
+	err := r.rc.Read(r.run)
+	r.job = nil
+	return err
 }
 
-func (w writeNow) WriteString(str string) (n int, err error) {
+// step is called when the descriptor is ready; it reports whether the job is done.
+func (r *Raw) step(fd uintptr) bool {
+	s := r.job
+	switch s.todo {
+	case swapLook:
+		s.n, s.err = readDescriptor(fd, s.in)
+		return true
+	case swapWrite:
+		s.todo = swapRead
+		n, _ := writeDescriptor(fd, s.out)
+		r.written.Add(int64(n))
+		if s.out = s.out[n:]; len(s.out) > 0 {
+			return true
+		}
+		r.conn.releaseBuffer()
+		r.conn.sentAll()
+		return false
+	}
+	c := r.conn
+	if c.buf == nil {
+		c.getBuffer()
+	}
+	s.n, s.err = readDescriptor(fd, c.buf)
+	if s.err == syscall.EAGAIN {
+		c.releaseBuffer()
+		return false
+	}
+	return true
+}
+
+// readNow reads what is there.
+func (r *Raw) readNow(p []byte) (int, error) {
+	s := swaps.Get().(*swap)
+	defer func() { *s = swap{}; swaps.Put(s) }()
+	s.todo, s.in = swapLook, p
+	if err := r.do(s); err != nil {
+		return 0, err
+	}
+	switch {
+	case s.err == syscall.EAGAIN:
+		return 0, errWouldBlock
+	case s.err == nil && s.n == 0:
+		return 0, io.EOF
+	}
+	return s.n, s.err
+}
+
+// gather writes head and what it is given in one go, and gives up when the
+// exchange's patience ends. It is for a body that writes itself.
+type gather struct {
+	c    *Conn
+	head []byte
+}
+
+func (g *gather) Write(b []byte) (int, error) {
+	head := len(g.head)
+	v := net.Buffers{g.head, b}
+	n, err := v.WriteTo(g.c.raw.Conn)
+	g.c.raw.written.Add(n)
+	k := min(head, int(n))
+	g.head = g.head[k:]
+	return int(n) - k, err
+}
+
+// WriteString spares a copy of the whole string.
+func (g *gather) WriteString(str string) (n int, err error) {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
 	for n < len(str) && err == nil {
 		var k int
-		k, err = w.Write(buf[:copy(buf[:], str[n:])])
+		k, err = g.Write(buf[:copy(buf[:], str[n:])])
 		n += k
 	}
 	return n, err

@@ -12,9 +12,10 @@ import (
 
 // patience is how long an exchange goes on before the watch over its context is
 // armed, on connections that hear of it by a deadline. Most exchanges are over by
-// then: arming costs five allocations, the deadline none. A context that ends
-// within that time is heard at the end of it.
-const patience = 2 * time.Millisecond
+// then: arming costs five allocations, the deadline none. A context that is
+// cancelled within that time is heard at the end of it; a context's own deadline is
+// kept to.
+const patience = 5 * time.Millisecond
 
 // past is a deadline that has gone by.
 var past = time.Unix(1, 0)
@@ -40,9 +41,13 @@ func LegacyCancel(req *http.Request) <-chan struct{} {
 // watch can be armed when a read or a write takes longer than patience.
 func (c *Conn) watch(patient bool) {
 	if patient && c.raw.direct {
+		end := time.Now().Add(patience)
+		if d, ok := c.x.ctx.Deadline(); ok && d.Before(end) {
+			end = d
+		}
 		c.raw.patient = true
 		c.stale = true
-		c.nc.SetDeadline(time.Now().Add(patience))
+		c.nc.SetDeadline(end)
 		return
 	}
 	c.clearPatience()
