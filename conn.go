@@ -1,7 +1,7 @@
 package berth
 
 import (
-	"bytes"
+	"strings"
 	"time"
 
 	"github.com/berth-go/berth/internal/h1"
@@ -11,8 +11,8 @@ import (
 // conn ties a connection of the engine to its place in the pool: it is the pool's
 // Conn and the engine's Owner.
 type conn struct {
+	h1    h1.Conn
 	ep    *endpoint
-	h1    *h1.Conn
 	lease *pool.Lease // of the exchange that runs; nil between exchanges
 }
 
@@ -52,10 +52,10 @@ func (c *conn) Close(why pool.Reason) (peerFirst bool) {
 func (c *conn) logUnsolicited() {
 	junk := c.h1.Unsolicited()
 	log := c.ep.t.config.Logger
-	if len(junk) == 0 || log == nil || bytes.HasPrefix(junk, []byte("HTTP/1.1 408")) || bytes.HasPrefix(junk, []byte("HTTP/1.0 408")) {
+	if len(junk) == 0 || log == nil || strings.HasPrefix(junk, "HTTP/1.1 408") || strings.HasPrefix(junk, "HTTP/1.0 408") {
 		return
 	}
-	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "bytes", len(junk))
+	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "strings", len(junk))
 }
 
 // info tells the connection apart. The addresses are asked for when somebody wants

@@ -122,17 +122,16 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{ep: ep}
-	raw := h1.NewRaw(nc)
+	c.h1.Init(nc, c)
 	if ep.tls == nil {
-		c.h1 = h1.New(nc, raw, nil, c)
 		return c, nil
 	}
-	tc, err := dial.Handshake(ctx, raw, ep.tls, or(ep.policy.TLSTimeout, defaultTLSTimeout, 0))
+	tc, err := dial.Handshake(ctx, c.h1.Raw(), ep.tls, or(ep.policy.TLSTimeout, defaultTLSTimeout, 0))
 	if err != nil {
 		return nil, err
 	}
 	state := tc.ConnectionState()
-	c.h1 = h1.New(tc, raw, &state, c)
+	c.h1.UseTLS(tc, &state)
 	return c, nil
 }
 

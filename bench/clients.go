@@ -28,6 +28,7 @@ type load struct {
 	unread bool
 	conns  int // at most; 0 for no limit
 	keep   int // idle connections kept by clients that must be told
+	buffer int // size in which bodies are read
 }
 
 func (l load) url() string {
@@ -86,9 +87,6 @@ func (c *client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return d.DialContext(ctx, network, addr)
 }
 
-// readSize is the size in which bodies are read, by every client alike.
-const readSize = 32 << 10
-
 // useRoundTripper does what a careful caller does: a context of its own that ends
 // with the request, the body read to its end and closed.
 func (c *client) useRoundTripper(rt http.RoundTripper, l load) {
@@ -97,7 +95,7 @@ func (c *client) useRoundTripper(rt http.RoundTripper, l load) {
 		if err != nil {
 			return nil, err
 		}
-		buf := make([]byte, readSize)
+		buf := make([]byte, l.buffer)
 		return func() error {
 			req, cancel := next()
 			defer cancel()
@@ -201,7 +199,7 @@ func (c *client) rawWorker(l load) (func() error, error) {
 	msg.WriteString("\r\n")
 	request := append([]byte(msg.String()), make([]byte, l.body)...)
 	want := len(responses[l.path[1]])
-	buf := make([]byte, readSize)
+	buf := make([]byte, l.buffer)
 	return func() error {
 		if _, err := nc.Write(request); err != nil {
 			return err

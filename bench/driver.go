@@ -36,7 +36,7 @@ func (d *driver) run(ctx context.Context, s scenario) (m measured, err error) {
 	m = measured{Scenario: s.name, Samples: map[string][]sample{}}
 	rounds, requests := d.rounds, s.requests
 	if s.repeats {
-		rounds = 1
+		rounds = min(rounds, 3)
 	}
 	if s.kind == kindLoad {
 		requests /= d.divide

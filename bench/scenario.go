@@ -60,9 +60,9 @@ func (s scenario) server() serverOptions {
 func (s scenario) sampleOf(name, addr string, requests int) (sample, error) {
 	l := s.load
 	l.addr = addr
-	l.keep = max(s.workers, steadyWorkers)
+	l.keep, l.buffer = max(s.workers, steadyWorkers), 32<<10
 	if s.kind == kindIdle {
-		l.keep = requests
+		l.keep, l.buffer = requests, 512 // each of ten thousand has one
 	}
 	workers := s.workers
 	if workers == 0 {

@@ -16,8 +16,8 @@ var (
 
 // getBuffer gives an exchange its buffer.
 func (c *Conn) getBuffer() {
-	c.buf = buffers.Get().(*[bufferSize]byte)[:]
-	c.r, c.w = 0, 0
+	c.x.buf = buffers.Get().(*[bufferSize]byte)[:]
+	c.x.r, c.x.w = 0, 0
 }
 
 // putBuffer takes a buffer back. One that has grown is left to the collector.
@@ -28,29 +28,29 @@ func putBuffer(b []byte) {
 }
 
 func (c *Conn) releaseBuffer() {
-	if c.buf != nil {
-		putBuffer(c.buf)
-		c.buf, c.r, c.w = nil, 0, 0
+	if c.x.buf != nil {
+		putBuffer(c.x.buf)
+		c.x.buf, c.x.r, c.x.w = nil, 0, 0
 	}
 }
 
 // makeRoom makes space behind buf[r:w], growing up to limit bytes of unread data;
 // it reports false when that much is there already.
 func (c *Conn) makeRoom(limit int) bool {
-	if c.w < len(c.buf) || c.buf == nil {
+	if c.x.w < len(c.x.buf) || c.x.buf == nil {
 		return true // fill brings one
 	}
-	if c.w-c.r >= limit {
+	if c.x.w-c.x.r >= limit {
 		return false
 	}
-	if c.r > 0 && c.w-c.r <= len(c.buf)/2 {
-		c.w = copy(c.buf, c.buf[c.r:c.w])
-		c.r = 0
+	if c.x.r > 0 && c.x.w-c.x.r <= len(c.x.buf)/2 {
+		c.x.w = copy(c.x.buf, c.x.buf[c.x.r:c.x.w])
+		c.x.r = 0
 		return true
 	}
-	bigger := make([]byte, 2*len(c.buf))
-	n := copy(bigger, c.buf[c.r:c.w])
-	putBuffer(c.buf)
-	c.buf, c.r, c.w = bigger, 0, n
+	bigger := make([]byte, 2*len(c.x.buf))
+	n := copy(bigger, c.x.buf[c.x.r:c.x.w])
+	putBuffer(c.x.buf)
+	c.x.buf, c.x.r, c.x.w = bigger, 0, n
 	return true
 }

@@ -43,16 +43,9 @@ type Options struct {
 // goroutine at a time.
 type Conn struct {
 	nc    net.Conn // the socket, or TLS above it
-	raw   *Raw     // the socket; how to look at it without blocking
+	raw   raw      // the socket; how to look at it without blocking
 	tls   *tls.ConnectionState
 	owner Owner
-
-	// onCancel interrupts the exchange; bound once, so that arming it costs no closure.
-	onCancel func()
-
-	// The read buffer: buf[r:w] is unread. nil between exchanges.
-	buf  []byte
-	r, w int
 
 	unseen bool // the last exchange ended without looking for bytes behind it
 	stale  bool // a deadline is set that means nothing any more; see patience
@@ -89,8 +82,11 @@ type exchange struct {
 	left    int64 // of a body of known length
 	chunked Chunked
 
+	// The read buffer: buf[r:w] is unread. nil when there is nothing to keep.
+	buf   []byte
+	r, w  int
 	swap  swap
-	reads int // of TLS that took a whole record each
+	reads int32 // of TLS that took a whole record each
 
 	// Guarded by Conn.mu.
 	headRead  bool  // the final head has arrived: the header timeout is off
@@ -103,14 +99,19 @@ type exchange struct {
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
-// New makes a Conn. nc is what exchanges read and write. Without TLS state is nil
-// and nc is the connection that raw wraps; with TLS nc runs over raw.
-func New(nc net.Conn, raw *Raw, state *tls.ConnectionState, owner Owner) *Conn {
-	c := &Conn{nc: nc, raw: raw, tls: state, owner: owner}
-	raw.conn = c
-	c.onCancel = func() { c.interrupt(context.Cause(c.x.ctx)) }
-	return c
+// Init makes c a connection over a socket. It is part of what its owner has, so
+// that a connection is one piece of memory.
+func (c *Conn) Init(socket net.Conn, owner Owner) {
+	c.nc, c.owner = socket, owner
+	c.raw.init(socket)
+	c.raw.conn = c
 }
+
+// Raw returns the socket for TLS to run over.
+func (c *Conn) Raw() net.Conn { return &c.raw }
+
+// UseTLS has exchanges read and write nc, which is TLS over [Conn.Raw].
+func (c *Conn) UseTLS(nc net.Conn, state *tls.ConnectionState) { c.nc, c.tls = nc, state }
 
 // NetConn returns what exchanges read and write.
 func (c *Conn) NetConn() net.Conn { return c.nc }
@@ -153,7 +154,7 @@ func (c *Conn) Probe(idle time.Duration) bool {
 
 // Unsolicited returns what the peer sent on the idle connection, at most its
 // first bytes, when Probe found some.
-func (c *Conn) Unsolicited() []byte { return c.raw.junk }
+func (c *Conn) Unsolicited() string { return c.raw.junk }
 
 // silent reports that a non-blocking read finds nothing. Under TLS the read goes
 // through TLS, which consumes session tickets and key updates on the way.
@@ -173,7 +174,7 @@ func (c *Conn) silent(look lookMode, idle time.Duration) bool {
 	n, err := c.nc.Read(one[:])
 	c.raw.look(lookNormal, 0)
 	if n > 0 {
-		c.raw.junk = append(c.raw.junk[:0], one[0])
+		c.raw.junk = string(one[:])
 	}
 	if n > 0 || !isWouldBlock(err) {
 		return false
@@ -188,7 +189,7 @@ func (c *Conn) sent() int64 { return c.raw.written.Load() }
 // read reads what is there, or waits for it.
 func (c *Conn) read(p []byte) (int, error) {
 	if c.tls == nil {
-		return c.raw.Read(p)
+		return c.raw.read(p)
 	}
 	n, err := c.nc.Read(p)
 	switch n {

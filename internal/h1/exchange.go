@@ -148,12 +148,12 @@ func (c *Conn) readResponse(x *Exchange) (*response, error) {
 			}
 			return nil, err
 		}
-		fr, err := ParseHead(&res.Response, c.buf[c.r:c.r+n], res.values[:], x.Request.Method,
+		fr, err := ParseHead(&res.Response, c.x.buf[c.x.r:c.x.r+n], res.values[:], x.Request.Method,
 			HeadOptions{Strict: x.Options.Strict, MaxFields: x.Options.MaxFields})
 		if err != nil {
 			return nil, err
 		}
-		c.r += n
+		c.x.r += n
 		code := res.StatusCode
 		if code >= 200 || code == http.StatusSwitchingProtocols {
 			if fr.Lax |= lax; lax != 0 {
@@ -198,7 +198,7 @@ var errHeadTooLarge = errors.New("h1: head too large")
 func (c *Conn) readHead(limit int64) (n int, err error) {
 	seen := 0
 	for {
-		if b := c.buf[c.r:c.w]; len(b) > seen {
+		if b := c.x.buf[c.x.r:c.x.w]; len(b) > seen {
 			if end := HeadEnd(b, seen); end >= 0 {
 				if int64(end) > limit {
 					return 0, errHeadTooLarge
@@ -227,16 +227,16 @@ func (c *Conn) fill() error {
 	if c.x.readErr != nil {
 		return c.x.readErr
 	}
-	if c.r == c.w && c.tls == nil && c.raw.direct {
+	if c.x.r == c.x.w && c.tls == nil && c.raw.direct {
 		_, err := c.await()
 		return err
 	}
-	if c.buf == nil {
+	if c.x.buf == nil {
 		c.getBuffer()
 	}
 	for range 100 {
-		n, err := c.read(c.buf[c.w:])
-		c.w += n
+		n, err := c.read(c.x.buf[c.x.w:])
+		c.x.w += n
 		if n > 0 {
 			return nil
 		}
@@ -272,10 +272,10 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 			return
 		}
 		c.x.left = fr.Length
-		if int64(c.w-c.r) >= fr.Length {
-			end := c.r + int(fr.Length)
-			res.body.keep(c.buf, c.buf[c.r:end])
-			c.r = end
+		if int64(c.x.w-c.x.r) >= fr.Length {
+			end := c.x.r + int(fr.Length)
+			res.body.keep(c.x.buf, c.x.buf[c.x.r:end])
+			c.x.r = end
 			c.detachBuffer()
 			break
 		}
@@ -283,7 +283,7 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 		res.body.attach(c)
 	case BodyChunked:
 		if data, trailer, ok := c.wholeChunked(); ok {
-			res.body.keep(c.buf, data)
+			res.body.keep(c.x.buf, data)
 			res.body.trailer = trailer
 			c.detachBuffer()
 			break
@@ -305,10 +305,10 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 // detachBuffer leaves the buffer to a body that is complete in it. What follows
 // the body in it nobody asked for.
 func (c *Conn) detachBuffer() {
-	if c.r != c.w {
+	if c.x.r != c.x.w {
 		c.x.excess = true
 	}
-	c.buf, c.r, c.w = nil, 0, 0
+	c.x.buf, c.x.r, c.x.w = nil, 0, 0
 }
 
 // fateOf says what becomes of the connection after a response that was read to
@@ -319,7 +319,7 @@ func (c *Conn) fateOf(complete bool) pool.Fate {
 	switch {
 	case !complete:
 		f.Keep, f.Reason = false, pool.ReasonUnread
-	case fr.Lax != 0, c.x.excess, c.r != c.w:
+	case fr.Lax != 0, c.x.excess, c.x.r != c.x.w:
 		f.Keep, f.Reason = false, pool.ReasonProtocol
 	case !fr.Reusable, c.x.close, fr.KeepAliveTimeout == 0:
 		f.Keep, f.Reason = false, pool.ReasonClose

@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// Raw is a socket that can be read without blocking. TLS runs over it, so that
+// raw is a socket that can be read without blocking. TLS runs over it, so that
 // what TLS holds back can be looked at too. Looking is for the one goroutine that
 // owns the idle connection.
-type Raw struct {
+type raw struct {
 	net.Conn
-	conn    *Conn           // whose socket it is
-	rc      syscall.RawConn // nil when there is no descriptor
-	written atomic.Int64    // bytes that the kernel took
+	conn    *Conn                 // whose socket it is
+	rc      syscall.RawConn       // nil when there is no descriptor
+	job     *swap                 // what run does
+	run     func(fd uintptr) bool // bound once: looking allocates nothing
+	written atomic.Int64          // bytes that the kernel took
+	junk    string                // what the peer sent while idle
+	idle    time.Duration
 	records records
-
-	mode lookMode
-	idle time.Duration
-	junk []byte
+	mode    lookMode
 
 	// patient says that a deadline stands for the end of the exchange's patience:
 	// whatever runs into it goes on when the watch is armed.
@@ -30,13 +31,10 @@ type Raw struct {
 	// direct says that Conn is the runtime's own: its descriptor may be read and
 	// written past it, and its deadlines work.
 	direct bool
-	job    *swap                 // what run does
-	run    func(fd uintptr) bool // bound once: looking allocates nothing
 }
 
-// NewRaw wraps conn.
-func NewRaw(conn net.Conn) *Raw {
-	r := &Raw{Conn: conn}
+func (r *raw) init(conn net.Conn) {
+	r.Conn = conn
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn: // not what embeds them
 		r.direct = canTryRead
@@ -46,7 +44,6 @@ func NewRaw(conn net.Conn) *Raw {
 			r.rc = rc
 		}
 	}
-	return r
 }
 
 // lookMode says what Read does.
@@ -58,28 +55,32 @@ const (
 	lookSocket            // what is there, without waiting
 )
 
-func (r *Raw) look(m lookMode, idle time.Duration) { r.mode, r.idle = m, idle }
+func (r *raw) look(m lookMode, idle time.Duration) { r.mode, r.idle = m, idle }
 
-func (r *Raw) Read(p []byte) (int, error) {
+// Read is TLS's.
+func (r *raw) Read(p []byte) (n int, err error) {
 	switch r.mode {
 	case lookBuffered:
 		return 0, errWouldBlock
 	case lookSocket:
-		n, err := r.tryReadInto(p, r.idle)
-		r.records.follow(p[:n])
-		return n, err
+		n, err = r.tryReadInto(p, r.idle)
+	default:
+		n, err = r.read(p)
 	}
+	r.records.follow(p[:n])
+	return n, err
+}
+
+// read reads what is there, or waits for it.
+func (r *raw) read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
 	if n == 0 && r.lapsed(err) {
-		n, err = r.Conn.Read(p)
-	}
-	if r.conn == nil || r.conn.tls != nil {
-		r.records.follow(p[:n])
+		return r.Conn.Read(p)
 	}
 	return n, err
 }
 
-func (r *Raw) Write(p []byte) (int, error) {
+func (r *raw) Write(p []byte) (int, error) {
 	n, err := r.Conn.Write(p)
 	if r.lapsed(err) {
 		var more int
@@ -91,7 +92,7 @@ func (r *Raw) Write(p []byte) (int, error) {
 }
 
 // lapsed reports whether err is the end of the exchange's patience and no more.
-func (r *Raw) lapsed(err error) bool {
+func (r *raw) lapsed(err error) bool {
 	if !r.patient || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
@@ -110,11 +111,11 @@ type Pender interface {
 const junkSize = 64
 
 // tryRead reads and keeps what is there as junk.
-func (r *Raw) tryRead(idle time.Duration) (int, error) {
+func (r *raw) tryRead(idle time.Duration) (int, error) {
 	var buf [junkSize]byte
 	n, err := r.tryReadInto(buf[:], idle)
 	if n > 0 {
-		r.junk = append(r.junk[:0], buf[:n]...)
+		r.junk = string(buf[:n])
 		err = errUnsolicited
 	}
 	return n, err
@@ -122,7 +123,7 @@ func (r *Raw) tryRead(idle time.Duration) (int, error) {
 
 // peerClosed reports whether the peer has closed its side, where that can be seen
 // at once.
-func (r *Raw) peerClosed() bool {
+func (r *raw) peerClosed() bool {
 	if _, ok := r.Conn.(Pender); !ok && r.rc == nil {
 		return false
 	}
@@ -139,7 +140,7 @@ const blindAfter = time.Second
 // tryReadInto reads what is there. Without a descriptor and without Pending it
 // reads with a deadline that has passed, which shows an end of stream on some
 // connections only (net.Pipe), and after a longer idle time with one just ahead.
-func (r *Raw) tryReadInto(p []byte, idle time.Duration) (int, error) {
+func (r *raw) tryReadInto(p []byte, idle time.Duration) (int, error) {
 	if r.rc != nil {
 		return r.readNow(p)
 	}

@@ -13,4 +13,4 @@ func readDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
 
 func writeDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
 
-func (r *Raw) opError(op string, err error) error { return err }
+func (r *raw) opError(op string, err error) error { return err }

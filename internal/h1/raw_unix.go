@@ -35,6 +35,6 @@ func writeDescriptor(fd uintptr, p []byte) (done int, err error) {
 }
 
 // opError gives an error of a system call the form of package net.
-func (r *Raw) opError(op string, err error) error {
+func (r *raw) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: r.LocalAddr().Network(), Source: r.LocalAddr(), Addr: r.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }

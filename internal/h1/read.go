@@ -41,7 +41,7 @@ func (c *Conn) readSome(p []byte, limit int64) (int, error) {
 	if int64(len(p)) > limit {
 		p = p[:limit]
 	}
-	if c.r == c.w {
+	if c.x.r == c.x.w {
 		if len(p) >= directRead || int64(len(p)) == limit {
 			return c.readDirect(p)
 		}
@@ -49,8 +49,8 @@ func (c *Conn) readSome(p []byte, limit int64) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, c.buf[c.r:c.w])
-	c.r += n
+	n := copy(p, c.x.buf[c.x.r:c.x.w])
+	c.x.r += n
 	return n, nil
 }
 
@@ -71,11 +71,11 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 
 // refill reads into the empty or partly read buffer.
 func (c *Conn) refill() error {
-	if c.buf == nil {
+	if c.x.buf == nil {
 		c.getBuffer()
 	}
-	if c.r == c.w {
-		c.r, c.w = 0, 0
+	if c.x.r == c.x.w {
+		c.x.r, c.x.w = 0, 0
 	}
 	c.makeRoom(maxFraming)
 	if err := c.fill(); err != nil {
@@ -100,9 +100,9 @@ func (c *Conn) readChunked(p []byte) (int, error) {
 				return n, unexpected(err)
 			}
 			// The end may be here already; then it goes with the last bytes.
-			if d.Remaining == 0 && c.r < c.w {
-				k, err := d.Next(c.buf[c.r:c.w])
-				c.r += k
+			if d.Remaining == 0 && c.x.r < c.x.w {
+				k, err := d.Next(c.x.buf[c.x.r:c.x.w])
+				c.x.r += k
 				if err != nil {
 					return n, err
 				}
@@ -112,8 +112,8 @@ func (c *Conn) readChunked(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		k, err := d.Next(c.buf[c.r:c.w])
-		c.r += k
+		k, err := d.Next(c.x.buf[c.x.r:c.x.w])
+		c.x.r += k
 		switch {
 		case err != nil:
 			return 0, err
@@ -144,7 +144,7 @@ func unexpected(err error) error {
 // wholeChunked decodes in place a chunked body that the buffer holds whole.
 func (c *Conn) wholeChunked() (data []byte, trailer http.Header, ok bool) {
 	probe := c.x.chunked
-	b := c.buf[c.r:c.w]
+	b := c.x.buf[c.x.r:c.x.w]
 	for at := 0; ; {
 		k, err := probe.Next(b[at:])
 		if err != nil {
@@ -166,7 +166,7 @@ func (c *Conn) wholeChunked() (data []byte, trailer http.Header, ok bool) {
 		k, _ := d.Next(b[at:])
 		at += k
 		if d.Done() {
-			c.r += at
+			c.x.r += at
 			c.chunkedEnd()
 			return b[:n], d.Trailer(), true
 		}
@@ -200,15 +200,15 @@ func (c *Conn) drainLength() bool {
 	if c.x.left > c.x.opts.DrainBytes {
 		return false
 	}
-	if int64(c.w-c.r) < c.x.left {
+	if int64(c.x.w-c.x.r) < c.x.left {
 		c.setReadDeadline(time.Now().Add(c.x.opts.DrainTimeout))
 	}
 	for c.x.left > 0 {
-		if c.r == c.w && c.refill() != nil {
+		if c.x.r == c.x.w && c.refill() != nil {
 			return false
 		}
-		n := min(int64(c.w-c.r), c.x.left)
-		c.r += int(n)
+		n := min(int64(c.x.w-c.x.r), c.x.left)
+		c.x.r += int(n)
 		c.x.left -= n
 	}
 	return true
@@ -218,13 +218,13 @@ func (c *Conn) drainChunked() bool {
 	d := &c.x.chunked
 	left := c.x.opts.DrainBytes
 	for {
-		if n := min(d.Remaining, int64(c.w-c.r)); n > 0 {
-			c.r += int(n)
+		if n := min(d.Remaining, int64(c.x.w-c.x.r)); n > 0 {
+			c.x.r += int(n)
 			d.Took(n)
 		}
 		if d.Remaining == 0 {
-			k, err := d.Next(c.buf[c.r:c.w])
-			c.r += k
+			k, err := d.Next(c.x.buf[c.x.r:c.x.w])
+			c.x.r += k
 			if err != nil {
 				return false
 			}
@@ -232,7 +232,7 @@ func (c *Conn) drainChunked() bool {
 				c.chunkedEnd()
 				return true
 			}
-			if d.Remaining > 0 && c.r < c.w {
+			if d.Remaining > 0 && c.x.r < c.x.w {
 				continue
 			}
 		}
@@ -246,22 +246,22 @@ func (c *Conn) drainChunked() bool {
 
 // refillNow is refill without waiting.
 func (c *Conn) refillNow() (n int, ok bool) {
-	if c.buf == nil {
+	if c.x.buf == nil {
 		c.getBuffer()
 	}
-	if c.r == c.w {
-		c.r, c.w = 0, 0
+	if c.x.r == c.x.w {
+		c.x.r, c.x.w = 0, 0
 	}
 	c.makeRoom(maxFraming)
 	var err error
 	if c.tls == nil {
-		n, err = c.raw.tryReadInto(c.buf[c.w:], 0)
+		n, err = c.raw.tryReadInto(c.x.buf[c.x.w:], 0)
 	} else {
 		c.raw.look(lookSocket, 0)
-		n, err = c.read(c.buf[c.w:])
+		n, err = c.read(c.x.buf[c.x.w:])
 		c.raw.look(lookNormal, 0)
 	}
-	c.w += n
+	c.x.w += n
 	c.unseen = false
 	return n, n > 0 && (err == nil || err == io.EOF)
 }

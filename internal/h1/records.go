@@ -5,8 +5,8 @@ package h1
 // tells whether TLS holds back bytes that nobody has read, without asking TLS,
 // which would cost an attempt to read.
 type records struct {
-	n      int // records that ended since the exchange began
-	left   int // bytes to come of the current one
+	n      int32 // records that ended since the exchange began
+	left   int32 // bytes to come of the current one
 	header [5]byte
 	have   uint8 // bytes of header
 	level  bool  // TLS held nothing when the exchange began
@@ -27,11 +27,11 @@ func (r *records) follow(p []byte) {
 				return
 			}
 			r.have = 0
-			r.left = int(r.header[3])<<8 | int(r.header[4])
+			r.left = int32(r.header[3])<<8 | int32(r.header[4])
 		}
-		n := min(r.left, len(p))
+		n := min(int(r.left), len(p))
 		p = p[n:]
-		if r.left -= n; r.left == 0 {
+		if r.left -= int32(n); r.left == 0 {
 			r.n++
 		}
 	}
@@ -39,7 +39,7 @@ func (r *records) follow(p []byte) {
 
 // taken reports whether all that came from the socket was given out, in that many
 // reads with a record each.
-func (r *records) taken(reads int) bool {
+func (r *records) taken(reads int32) bool {
 	return r.level && r.atEnd() && r.n == reads
 }
 

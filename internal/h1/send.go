@@ -37,7 +37,7 @@ func (c *Conn) send(x *Exchange) error {
 			}
 		}
 	}
-	head, err := AppendRequestHead(c.buf[:0], x.Request, &x.Head, x.Trace)
+	head, err := AppendRequestHead(c.x.buf[:0], x.Request, &x.Head, x.Trace)
 	if err != nil {
 		return err
 	}

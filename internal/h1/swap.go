@@ -72,13 +72,13 @@ func (c *Conn) await() (n int, err error) {
 		case s.n == 0:
 			return 0, io.EOF
 		}
-		c.r, c.w = 0, s.n
+		c.x.r, c.x.w = 0, s.n
 		return s.n, nil
 	}
 }
 
 // do runs a job on the descriptor.
-func (r *Raw) do(s *swap) error {
+func (r *raw) do(s *swap) error {
 	if r.run == nil {
 		r.run = r.step
 	}
@@ -89,7 +89,7 @@ func (r *Raw) do(s *swap) error {
 }
 
 // step is called when the descriptor is ready; it reports whether the job is done.
-func (r *Raw) step(fd uintptr) bool {
+func (r *raw) step(fd uintptr) bool {
 	s := r.job
 	switch s.todo {
 	case swapLook:
@@ -107,10 +107,10 @@ func (r *Raw) step(fd uintptr) bool {
 		return false
 	}
 	c := r.conn
-	if c.buf == nil {
+	if c.x.buf == nil {
 		c.getBuffer()
 	}
-	s.n, s.err = readDescriptor(fd, c.buf)
+	s.n, s.err = readDescriptor(fd, c.x.buf)
 	if s.err == syscall.EAGAIN {
 		c.releaseBuffer()
 		return false
@@ -119,7 +119,7 @@ func (r *Raw) step(fd uintptr) bool {
 }
 
 // readNow reads what is there.
-func (r *Raw) readNow(p []byte) (int, error) {
+func (r *raw) readNow(p []byte) (int, error) {
 	s := swaps.Get().(*swap)
 	defer func() { *s = swap{}; swaps.Put(s) }()
 	s.todo, s.in = swapLook, p

@@ -20,8 +20,8 @@ func (c *Conn) upgrade(res *response) {
 	}
 	c.clearPatience()
 	u := &upgraded{nc: c.nc}
-	if c.r < c.w {
-		u.rest = append(u.rest, c.buf[c.r:c.w]...)
+	if c.x.r < c.x.w {
+		u.rest = append(u.rest, c.x.buf[c.x.r:c.x.w]...)
 	}
 	res.Body = u
 	c.finish(pool.Fate{Reason: pool.ReasonUpgrade, MaxLeft: -1})

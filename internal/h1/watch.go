@@ -94,8 +94,8 @@ func (c *Conn) notPatient() {
 
 // arm arms the interruption by the request's context and Cancel channel.
 func (c *Conn) arm() {
-	if c.x.ctx.Done() != nil {
-		c.x.stop = context.AfterFunc(c.x.ctx, c.onCancel)
+	if ctx := c.x.ctx; ctx.Done() != nil {
+		c.x.stop = context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
 	}
 	if cancel := c.x.cancel; cancel != nil {
 		l := &legacyCancel{done: make(chan struct{})}
