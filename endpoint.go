@@ -43,7 +43,10 @@ type endpoint struct {
 	options *h1.Options
 	tls     *tls.Config // nil without TLS
 	pool    *pool.Pool
-	aliases []alias // guarded by the table's lock
+
+	// Guarded by the table's lock.
+	aliases []alias
+	next    *endpoint // another one whose key has the same hash
 }
 
 // endpointFor returns the endpoint of a request whose scheme is http or https.
@@ -64,11 +67,11 @@ func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 }
 
 func (t *Transport) newEndpoint(key endpointKey) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.config.Policy.engine()}
+	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine}
 	if key.scheme == "https" {
 		ep.tls = t.tlsConfig(key)
 	}
-	ep.pool = pool.New(ep, nil, t.now, ep.policy.pool(), &t.shared)
+	ep.pool = pool.New(ep, nil, t.clock, &t.pool, &t.shared)
 	return ep
 }
 

@@ -17,7 +17,9 @@ type endpointTable struct {
 	// mu guards byKey and closed, and serialises changes of the shards. Nothing
 	// else happens while it is held.
 	mu     sync.Mutex
-	byKey  map[endpointKey]*endpoint
+	byKey  map[uint64]*endpoint // by the key's hash; those of one hash hang together
+	n      int
+	hash   func(endpointKey) uint64 // spares the map a second copy of each key, which is large
 	closed bool
 }
 
@@ -33,7 +35,8 @@ type alias struct{ scheme, host string }
 
 func (tb *endpointTable) init() {
 	tb.seed = maphash.MakeSeed()
-	tb.byKey = map[endpointKey]*endpoint{}
+	tb.byKey = map[uint64]*endpoint{}
+	tb.hash = func(k endpointKey) uint64 { return maphash.Comparable(tb.seed, k) }
 }
 
 func (tb *endpointTable) shard(a alias) *atomic.Pointer[map[alias]*endpoint] {
@@ -52,7 +55,16 @@ func (tb *endpointTable) lookup(a alias) *endpoint {
 func (tb *endpointTable) find(k endpointKey) *endpoint {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
-	return tb.byKey[k]
+	return tb.findLocked(k)
+}
+
+// findLocked is find for who has the lock.
+func (tb *endpointTable) findLocked(k endpointKey) *endpoint {
+	ep := tb.byKey[tb.hash(k)]
+	for ep != nil && ep.key != k {
+		ep = ep.next
+	}
+	return ep
 }
 
 // add returns the endpoint with that key, made by create if there is none, and
@@ -63,10 +75,13 @@ func (tb *endpointTable) add(k endpointKey, a alias, create func() *endpoint) *e
 	if tb.closed {
 		return nil
 	}
-	ep := tb.byKey[k]
+	ep := tb.findLocked(k)
 	if ep == nil {
 		ep = create()
-		tb.byKey[k] = ep
+		h := tb.hash(k)
+		ep.next = tb.byKey[h]
+		tb.byKey[h] = ep
+		tb.n++
 	}
 	if len(ep.aliases) < maxAliases {
 		ep.aliases = append(ep.aliases, a)
@@ -90,10 +105,21 @@ func (tb *endpointTable) change(a alias, f func(map[alias]*endpoint)) {
 func (tb *endpointTable) remove(ep *endpoint) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
-	if tb.byKey[ep.key] != ep {
+	if tb.findLocked(ep.key) != ep {
 		return
 	}
-	delete(tb.byKey, ep.key)
+	h := tb.hash(ep.key)
+	if first := tb.byKey[h]; first != ep {
+		for first.next != ep {
+			first = first.next
+		}
+		first.next = ep.next
+	} else if ep.next != nil {
+		tb.byKey[h] = ep.next
+	} else {
+		delete(tb.byKey, h)
+	}
+	tb.n--
 	for _, a := range ep.aliases {
 		tb.change(a, func(m map[alias]*endpoint) { delete(m, a) })
 	}
@@ -114,9 +140,11 @@ func (tb *endpointTable) all() []*endpoint {
 }
 
 func (tb *endpointTable) list() []*endpoint {
-	list := make([]*endpoint, 0, len(tb.byKey))
+	list := make([]*endpoint, 0, tb.n)
 	for _, ep := range tb.byKey {
-		list = append(list, ep)
+		for ; ep != nil; ep = ep.next {
+			list = append(list, ep)
+		}
 	}
 	return list
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/h1"
 	"github.com/berth-go/berth/internal/pool"
 )
 
@@ -22,8 +23,11 @@ type Transport struct {
 
 	once      sync.Once
 	base      time.Time // of the monotonic clock
+	clock     func() int64
 	dialer    dial.Dialer
 	shared    pool.Shared
+	pool      pool.Config // of the transport's policy
+	engine    *h1.Options // the same
 	endpoints endpointTable
 }
 
@@ -31,7 +35,9 @@ type Transport struct {
 func (t *Transport) init() {
 	t.once.Do(func() {
 		t.base = time.Now().Add(-time.Nanosecond)
+		t.clock = t.now
 		t.dialer.DialContext = t.config.DialContext
+		t.pool, t.engine = t.config.Policy.pool(), t.config.Policy.engine()
 		t.endpoints.init()
 	})
 }

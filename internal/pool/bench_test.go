@@ -25,7 +25,7 @@ func benchPool(conns int) *Pool {
 	base := time.Now()
 	cfg := Config{MaxConns: conns, MaxIdle: Unlimited, MaxWaiters: Unlimited, MaxDials: 100, MaxRequests: Unlimited, Expect: 1,
 		IdleTimeout: time.Minute, Lifetime: 10 * time.Minute, Sweep: 5 * time.Second, OrphanGrace: 5 * time.Second, WarnAfter: Never, Forget: time.Minute}
-	return New(benchOwner{}, nil, func() int64 { return int64(time.Since(base)) + 1 }, cfg, new(Shared))
+	return New(benchOwner{}, nil, func() int64 { return int64(time.Since(base)) + 1 }, &cfg, new(Shared))
 }
 
 // One request at a time: the fast path of acquire and release.
@@ -113,6 +113,28 @@ func BenchmarkHandOver(b *testing.B) {
 			p.Close()
 		})
 	}
+}
+
+// The same with goroutines that wait: ten thousand of them share 64 connections,
+// so that nearly every release wakes another.
+func BenchmarkHandOverBlocked(b *testing.B) {
+	const conns, waiters = 64, 10_000
+	p := benchPool(conns)
+	defer p.Close()
+	ctx, now := context.Background(), p.clock()
+	r := Request{Method: "GET", Path: "/", Budget: Never}
+	b.SetParallelism((conns + waiters) / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l, err := p.Acquire(ctx, now, r)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			runtime.Gosched() // so that others come meanwhile
+			l.Release(now, Fate{Keep: true, MaxLeft: -1})
+		}
+	})
 }
 
 // A waiter in the middle of the queue leaves and comes back at its end: the cost

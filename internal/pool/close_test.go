@@ -193,7 +193,8 @@ func TestPoolThatHoldsSomethingIsNotForgotten(t *testing.T) {
 
 // The timer may have fired already when the pool is forgotten.
 func TestForgottenPoolTellsNobodyThatItIsEmpty(t *testing.T) {
-	p := New(benchOwner{}, nil, func() int64 { return 1 }, generous(), new(Shared))
+	cfg := generous()
+	p := New(benchOwner{}, nil, func() int64 { return 1 }, &cfg, new(Shared))
 	if !p.Forget() {
 		t.Fatal("a new pool is not empty")
 	}

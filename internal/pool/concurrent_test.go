@@ -92,7 +92,7 @@ func TestHammer(t *testing.T) {
 	o := new(hammerOwner)
 	cfg := Config{MaxConns: limit, MaxIdle: 4, MaxWaiters: 12, MaxDials: 3, MaxRequests: 50, Expect: 1,
 		IdleTimeout: 2 * ms, Lifetime: 10 * ms, Sweep: ms, OrphanGrace: ms, WarnAfter: ms, Forget: ms}
-	p := New(o, nil, func() int64 { return int64(time.Since(base)) + 1 }, cfg, new(Shared))
+	p := New(o, nil, func() int64 { return int64(time.Since(base)) + 1 }, &cfg, new(Shared))
 
 	var granted, refused atomic.Int64
 	worker := func() {
@@ -213,7 +213,7 @@ func TestCloseDuringTheHammer(t *testing.T) {
 		o := new(hammerOwner)
 		cfg := generous()
 		cfg.MaxConns, cfg.IdleTimeout, cfg.Sweep, cfg.OrphanGrace = 4, ms, ms, ms
-		p := New(o, nil, func() int64 { return int64(time.Since(base)) + 1 }, cfg, new(Shared))
+		p := New(o, nil, func() int64 { return int64(time.Since(base)) + 1 }, &cfg, new(Shared))
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {

@@ -12,7 +12,7 @@ const never = int64(math.MaxInt64)
 // core is the pool's state and its only decider; see the package comment. Every
 // method is called with the pool's lock held.
 type core struct {
-	cfg    Config
+	cfg    *Config
 	shared *Shared
 	pool   *Pool
 
@@ -84,7 +84,7 @@ func (a *action) lasts() bool { return a.kind == actClose || a.kind == actProbe 
 
 func (c *core) emit(a action) { c.out = append(c.out, a) }
 
-func (c *core) init(p *Pool, cfg Config, shared *Shared, now int64) {
+func (c *core) init(p *Pool, cfg *Config, shared *Shared, now int64) {
 	c.pool, c.cfg, c.shared = p, cfg, shared
 	c.nextSweep, c.emptySince, c.armed = never, now, never
 }
@@ -397,7 +397,7 @@ func (c *core) peerClosed(s *Slot, now int64) {
 
 // ---- events of the owner ----
 
-func (c *core) setConfig(cfg Config, now int64) {
+func (c *core) setConfig(cfg *Config, now int64) {
 	c.cfg = cfg
 	for s := c.idle.front; s != nil; s = s.next {
 		c.setRetirement(s)

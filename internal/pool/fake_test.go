@@ -214,7 +214,7 @@ func newAdmittedRig(t *testing.T, a Admission, change func(*Config), plans ...di
 	}
 	o := &fakeOwner{base: time.Now(), plans: plans}
 	r := &rig{T: t, fakeOwner: o}
-	r.pool = New(o, a, func() int64 { return int64(time.Since(o.base)) + 1 }, cfg, new(Shared))
+	r.pool = New(o, a, func() int64 { return int64(time.Since(o.base)) + 1 }, &cfg, new(Shared))
 	return r
 }
 
@@ -269,7 +269,7 @@ func (r *rig) at(d time.Duration) {
 
 func (r *rig) config(change func(*Config)) {
 	r.pool.mu.Lock()
-	cfg := r.pool.core.cfg
+	cfg := *r.pool.core.cfg
 	r.pool.mu.Unlock()
 	change(&cfg)
 	r.pool.SetConfig(cfg)

@@ -402,7 +402,8 @@ func (m *model) opSetConfig(a, b byte) bool {
 	for _, s := range m.slots {
 		s.blurred = s.blurred || s.inFlight > 0 || s.probing
 	}
-	m.c.setConfig(m.cfg, m.now)
+	cfg := m.cfg
+	m.c.setConfig(&cfg, m.now)
 	m.settle()
 	return true
 }

@@ -55,8 +55,9 @@ type Pool struct {
 }
 
 // New makes a pool. clock returns nanoseconds of a monotonic clock, at least 1;
-// all times passed to the pool are of that clock.
-func New(owner Owner, admission Admission, clock func() int64, cfg Config, shared *Shared) *Pool {
+// all times passed to the pool are of that clock. cfg and shared may be those of
+// many pools; cfg must not change.
+func New(owner Owner, admission Admission, clock func() int64, cfg *Config, shared *Shared) *Pool {
 	p := &Pool{owner: owner, admission: admission, clock: clock, shared: shared}
 	p.core.init(p, cfg, shared, clock())
 	return p
@@ -213,7 +214,7 @@ func (p *Pool) PeerClosed(s *Slot) {
 // lowered ones cut no active request.
 func (p *Pool) SetConfig(cfg Config) {
 	p.mu.Lock()
-	p.core.setConfig(cfg, p.now())
+	p.core.setConfig(&cfg, p.now())
 	p.flush()
 }
 

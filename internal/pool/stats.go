@@ -15,19 +15,39 @@ type Histogram [Buckets]uint64
 // UpperBound returns the exclusive upper end of bucket i.
 func UpperBound(i int) time.Duration { return 1024 << i }
 
-// histogram is a Histogram that takes memory from its first value on.
-type histogram struct{ h *Histogram }
+// histogram is a Histogram that takes memory for the buckets that have a value,
+// and those between them: an endpoint's values lie close together.
+type histogram struct{ of *bucketRange }
+
+type bucketRange struct {
+	first int // bucket of n[0]
+	n     []uint64
+}
 
 func (h *histogram) add(d int64) {
-	if h.h == nil {
-		h.h = new(Histogram)
+	b := min(bits.Len64(uint64(max(d, 0))>>10), Buckets-1)
+	if r := h.of; r == nil || uint(b-r.first) >= uint(len(r.n)) {
+		h.widen(b)
 	}
-	h.h[min(bits.Len64(uint64(max(d, 0))>>10), Buckets-1)]++
+	h.of.n[b-h.of.first]++
+}
+
+// widen makes room for bucket b.
+func (h *histogram) widen(b int) {
+	old := h.of
+	if old == nil {
+		h.of = &bucketRange{b, make([]uint64, 1)}
+		return
+	}
+	first := min(b, old.first)
+	n := make([]uint64, max(b+1, old.first+len(old.n))-first)
+	copy(n[old.first-first:], old.n)
+	h.of = &bucketRange{first, n}
 }
 
 func (h *histogram) get() (v Histogram) {
-	if h.h != nil {
-		v = *h.h
+	if h.of != nil {
+		copy(v[h.of.first:], h.of.n)
 	}
 	return v
 }
@@ -123,7 +143,7 @@ const oldestLeases = 3
 
 // snapshot describes the pool; w is the waiter it is for, or nil.
 func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
-	snap := &Snapshot{Stats: c.getStats(now), Config: c.cfg, DialErr: c.dialErr, Exhausted: c.exhaustedErr}
+	snap := &Snapshot{Stats: c.getStats(now), Config: *c.cfg, DialErr: c.dialErr, Exhausted: c.exhaustedErr}
 	if w != nil && w.state == waiterQueued {
 		for v := w.prev; v != nil; v = v.prev {
 			snap.Ahead++

@@ -1,0 +1,64 @@
+package berth
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"testing"
+
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// A hundred thousand endpoints, each with the bookkeeping of one idle connection:
+// what each weighs without the socket, and how long a request looks for its own.
+func BenchmarkEndpoints(b *testing.B) {
+	const n = 100_000
+	socket, other := net.Pipe()
+	defer other.Close()
+	tr, err := New(Config{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil },
+		Policy:      Policy{IdleTimeout: -1, Lifetime: -1},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tr.Close()
+	requests := make([]*http.Request, n)
+	for i := range requests {
+		requests[i] = &http.Request{URL: &url.URL{Scheme: "http", Host: fmt.Sprintf("tenant-%d.example:8080", i)}}
+	}
+	tr.init()
+	before := live()
+	for _, req := range requests {
+		ep, err := tr.endpointFor(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c, _, err := ep.acquire(b.Context(), req, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Done(pool.Fate{Keep: true, MaxLeft: -1})
+	}
+	each := float64(live()-before) / n
+	i := 0
+	for b.Loop() {
+		if _, err := tr.endpointFor(requests[i%n]); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+	b.ReportMetric(each, "B/endpoint")
+}
+
+// live returns the bytes of the heap that are in use.
+func live() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
