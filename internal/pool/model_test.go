@@ -156,7 +156,7 @@ func newModel(header []byte) *model {
 	m.cfg = modelConfig(m.settings[:])
 	m.load = choose(header[modelConfigured], 3, 1, 2, 6, 25)
 	m.weather = choose(header[modelConfigured+1], 0, 1, 4, 12)
-	m.c.init(nil, m.cfg, new(Shared), m.now)
+	m.c.init(nil, new(m.cfg), new(Shared), m.now)
 	return m
 }
 

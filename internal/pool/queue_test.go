@@ -291,7 +291,7 @@ func TestCancelledGrantKeepsThePeersIdleTimeout(t *testing.T) {
 	var c core
 	cfg := generous()
 	cfg.MaxConns = 1
-	c.init(nil, cfg, new(Shared), 1)
+	c.init(nil, &cfg, new(Shared), 1)
 	w := &Waiter{ctx: t.Context(), since: 1}
 	c.enqueue(w, 1, false)
 	s := w.dial
