@@ -92,7 +92,8 @@ type Experiment struct {
 
 // Experiments returns all experiments in the order in which they run.
 func Experiments() []Experiment {
-	return []Experiment{limitExperiment(), lifetimeExperiment()}
+	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
+		churnExperiment(), kneeExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -23,10 +23,19 @@ type server struct {
 	addr netip.AddrPort
 }
 
-// serve starts a server on a loopback address of its own, so that the sockets that
-// a variant leaves behind do not mix with another's. Systems that have 127.0.0.1
-// alone get that.
+// serve starts a server that answers after latency.
 func serve(experiment, variant byte, latency time.Duration) (*server, error) {
+	ln, err := listen(experiment, variant)
+	if err != nil {
+		return nil, err
+	}
+	return &server{origin.Fast(ln, answer, latency), addrOf(ln)}, nil
+}
+
+// listen listens on a loopback address of its own, so that the sockets that a
+// variant leaves behind do not mix with another's. Systems that have 127.0.0.1
+// alone get that.
+func listen(experiment, variant byte) (net.Listener, error) {
 	host := "127.0.0.1"
 	if runtime.GOOS == "linux" {
 		host = fmt.Sprintf("127.71.%d.%d", experiment, variant)
@@ -35,7 +44,9 @@ func serve(experiment, variant byte, latency time.Duration) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the experiment's server: %w", err)
 	}
-	return &server{origin.Fast(ln, answer, latency), ln.Addr().(*net.TCPAddr).AddrPort()}, nil
+	return ln, nil
 }
+
+func addrOf(ln net.Listener) netip.AddrPort { return ln.Addr().(*net.TCPAddr).AddrPort() }
 
 func (s *server) url() string { return "http://" + s.addr.String() + "/" }

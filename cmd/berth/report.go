@@ -23,6 +23,9 @@ func printResult(w io.Writer, e lab.Result) error {
 		return err
 	}
 	for _, v := range e.Variants {
+		if err, ok := v.Measured["error"]; ok {
+			fmt.Fprintf(w, "  · %s: %v\n", v.Name, err)
+		}
 		if v.Note != "" {
 			fmt.Fprintf(w, "  · %s: %s\n", v.Name, v.Note)
 		}
@@ -80,6 +83,9 @@ func summary(r *lab.Report) string {
 func values(m map[string]any) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if k == "error" {
+			continue // too long for a table: it has a line of its own below
+		}
 		name := strings.ReplaceAll(k, "_", " ")
 		if n, ok := strings.CutSuffix(name, " ms"); ok {
 			parts = append(parts, fmt.Sprintf("%s %v ms", n, m[k]))
