@@ -40,7 +40,7 @@ func TestPerfectQueue(t *testing.T) {
 // In the long run the perfect queue is Erlang's.
 func TestPerfectQueueComesNearErlang(t *testing.T) {
 	for _, load := range []float64{0.5, 0.8, 0.9} {
-		got := mean(perfect(arrivals(load, 8*time.Hour), kneeConns))
+		got := mean(perfect(arrivals(load, 2*time.Hour), kneeConns))
 		want, _ := erlangC(load, kneeConns, kneeService)
 		if r := got.Seconds() / want.Seconds(); r < 0.9 || r > 1.1 {
 			t.Errorf("load %v: mean wait %v, Erlang says %v", load, got, want)

@@ -72,11 +72,12 @@ type exchange struct {
 	sender  *sender         // nil when the request went out on the caller's goroutine
 	trace   *httptrace.ClientTrace
 	opts    *Options
-	start   int64 // what sent counted before it began
-	readErr error // of the read that went with the request
-	gotByte bool  // of the response
-	close   bool  // the request said Connection: close
-	excess  bool  // bytes came that nobody asked for
+	start   int64  // what sent counted before it began
+	early   []byte // what came before the first request
+	readErr error  // of the read that went with the request
+	gotByte bool   // of the response
+	close   bool   // the request said Connection: close
+	excess  bool   // bytes came that nobody asked for
 
 	framing Framing
 	left    int64 // of a body of known length
@@ -126,6 +127,7 @@ func (c *Conn) Close() (peerFirst bool) {
 		// crypto/tls allows its alert five seconds. What cannot be sent at once
 		// is not worth a wait: the peer is not reading.
 		c.nc.SetDeadline(time.Now().Add(alertTimeout))
+		c.raw.closing = true
 	}
 	c.nc.Close()
 	return peerFirst

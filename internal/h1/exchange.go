@@ -43,12 +43,15 @@ type response struct {
 func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	req := x.Request
 	c.x = exchanges.Get().(*exchange)
-	c.raw.records.n = 0
 	c.x.trace, c.x.opts = x.Trace, x.Options
 	c.x.close = x.Head.Close
 	c.x.chunked.Strict = x.Options.Strict
 	c.x.start = c.sent()
 	c.x.ctx, c.x.cancel = req.Context(), LegacyCancel(req)
+	if !x.Reused {
+		c.lookForEarly()
+	}
+	c.raw.records.n = 0
 	c.getBuffer()
 
 	writeErr := c.send(x)
@@ -64,6 +67,9 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 		c.owner.SetPhase(pool.PhaseAwaiting)
 	default:
 		c.sentAll()
+	}
+	if c.x.early != nil {
+		c.takeEarly()
 	}
 	res, err := c.readResponse(x)
 	if err != nil {
@@ -89,13 +95,50 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 	return &res.Response, nil
 }
 
+// lookForEarly takes what the peer has sent before the first request. An
+// overloaded server may answer as soon as it has accepted; its answer is worth
+// more to the caller than an error, but what follows it could be anybody's: the
+// connection is not kept.
+func (c *Conn) lookForEarly() {
+	if _, ok := c.raw.Conn.(Pender); !ok && c.raw.rc == nil {
+		return // looking would cost a wait
+	}
+	var (
+		buf [bufferSize / 8]byte
+		n   int
+		err error
+	)
+	if c.tls == nil {
+		n, _ = c.raw.tryReadInto(buf[:], 0)
+	} else {
+		c.raw.look(lookSocket, 0)
+		n, err = c.nc.Read(buf[:])
+		c.raw.look(lookNormal, 0)
+		if isWouldBlock(err) {
+			c.raw.records.settle()
+		}
+	}
+	if n > 0 {
+		c.x.early = append([]byte(nil), buf[:n]...)
+		c.x.excess = true
+	}
+}
+
+// takeEarly puts it where the response is read.
+func (c *Conn) takeEarly() {
+	c.getBuffer()
+	c.x.w = copy(c.x.buf, c.x.early)
+	c.x.gotByte = true
+}
+
 // answerGrace is how long an answer is awaited after the request could not be
 // written to its end.
 const answerGrace = 250 * time.Millisecond
 
 // fail ends an exchange that got no response, and says what happened.
 func (c *Conn) fail(x *Exchange, err error) error {
-	e := &Error{Err: err, Sent: c.sent() != c.x.start, Received: c.x.gotByte}
+	// What a sender writes is counted when the write returns.
+	e := &Error{Err: err, Sent: c.x.sender != nil || c.sent() != c.x.start, Received: c.x.gotByte}
 	f := pool.Fate{Reason: pool.ReasonError, MaxLeft: -1}
 	var (
 		protocol *ProtocolError

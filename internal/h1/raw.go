@@ -31,6 +31,8 @@ type raw struct {
 	// direct says that Conn is the runtime's own: its descriptor may be read and
 	// written past it, and its deadlines work.
 	direct bool
+
+	closing bool // a deadline for the last write is set, and stays
 }
 
 func (r *raw) init(conn net.Conn) {
@@ -89,6 +91,14 @@ func (r *raw) Write(p []byte) (int, error) {
 	}
 	r.written.Add(int64(n))
 	return n, err
+}
+
+// SetWriteDeadline is TLS's too: it gives itself time to say that it closes.
+func (r *raw) SetWriteDeadline(t time.Time) error {
+	if r.closing {
+		return nil
+	}
+	return r.Conn.SetWriteDeadline(t)
 }
 
 // lapsed reports whether err is the end of the exchange's patience and no more.

@@ -50,8 +50,11 @@ type memoryReader interface {
 }
 
 // memory returns the reader of memory behind the body, or nil. Reading it never
-// blocks.
+// blocks. b may be nil.
 func (b *RequestBody) memory() memoryReader {
+	if b == nil {
+		return nil
+	}
 	switch r := unwrapped(b.rc).(type) {
 	case *bytes.Reader:
 		return r

@@ -44,12 +44,13 @@ func (c *Conn) send(x *Exchange) error {
 	if t := x.Trace; t != nil && t.WroteHeaders != nil {
 		t.WroteHeaders()
 	}
-	if src == nil {
+	large := len(head) > c.inlineMax() // an answer to it may come before its end
+	if src == nil && !large {
 		c.watch(c.patient(x))
 		return c.sendInline(x, head)
 	}
 	wait := x.Options.ContinueTimeout > 0 && HasToken(x.Request.Header["Expect"], "100-continue")
-	if m := x.Body.memory(); m != nil && !wait && !x.Probe && x.Head.Framing.Kind == BodyLength {
+	if m := x.Body.memory(); !large && m != nil && !wait && !x.Probe && x.Head.Framing.Kind == BodyLength {
 		if n := int64(m.Len()); n != x.Head.Framing.Length {
 			return &BodyLengthError{Want: x.Head.Framing.Length, Got: n}
 		}
@@ -61,6 +62,10 @@ func (c *Conn) send(x *Exchange) error {
 		}
 	}
 	c.watch(false)
+	if large {
+		c.startSender(x, src, wait, head)
+		return nil
+	}
 	if err := c.write(head); err != nil {
 		wroteRequest(x.Trace, err)
 		return err
@@ -68,7 +73,7 @@ func (c *Conn) send(x *Exchange) error {
 	if wait && x.Trace != nil && x.Trace.Wait100Continue != nil {
 		x.Trace.Wait100Continue()
 	}
-	c.startSender(x, src, wait)
+	c.startSender(x, src, wait, nil)
 	return nil
 }
 
@@ -81,7 +86,7 @@ func (c *Conn) inlineMax() int {
 
 // sendInline writes a whole request, and may read the first of the response.
 func (c *Conn) sendInline(x *Exchange, b []byte) error {
-	if c.raw.patient && c.tls == nil && x.Trace == nil {
+	if c.raw.patient && c.tls == nil && x.Trace == nil && c.x.early == nil {
 		if b = c.swap(b); len(b) == 0 {
 			return nil
 		}
@@ -129,7 +134,7 @@ func (c *Conn) sendLarge(x *Exchange, head []byte, m memoryReader) error {
 			return err
 		}
 		x.Head.Framing.Length = int64(m.Len())
-		c.startSender(x, x.Body, false)
+		c.startSender(x, x.Body, false, nil)
 		return nil
 	}
 	x.Body.Close()
@@ -156,14 +161,18 @@ func mimeHeader(h http.Header) textproto.MIMEHeader {
 type sender struct {
 	done    chan struct{}
 	gate    chan bool // whether the body goes; nil when it goes at once
+	head    []byte    // written first; nil when it was already
 	body    *RequestBody
 	src     io.Reader
 	framing RequestFraming
 	trailer http.Header
 }
 
-func (c *Conn) startSender(x *Exchange, src io.Reader, wait bool) {
-	s := &sender{done: make(chan struct{}), body: x.Body, src: src, framing: x.Head.Framing, trailer: x.Request.Trailer}
+func (c *Conn) startSender(x *Exchange, src io.Reader, wait bool, head []byte) {
+	s := &sender{done: make(chan struct{}), head: head, body: x.Body, src: src, framing: x.Head.Framing, trailer: x.Request.Trailer}
+	if s.body == nil {
+		s.body = NewRequestBody(http.NoBody)
+	}
 	if wait {
 		s.gate = make(chan bool, 1)
 	}
@@ -195,12 +204,18 @@ func (c *Conn) runSender(s *sender, opts *Options, trace *httptrace.ClientTrace)
 		err      error
 		fromBody bool
 	)
-	if s.awaitGate(opts.ContinueTimeout) {
+	if s.head != nil {
+		err = c.write(s.head)
+	}
+	switch {
+	case err != nil:
+		s.body.Close()
+	case s.awaitGate(opts.ContinueTimeout):
 		err, fromBody = s.copyTo(c)
 		if cerr := s.body.Close(); cerr != nil && err == nil {
 			err, fromBody = cerr, true
 		}
-	} else {
+	default:
 		s.body.Close()
 		err = errBodyWithheld
 	}
@@ -303,7 +318,10 @@ func (s *sender) awaitGate(timeout time.Duration) bool {
 
 // copyTo sends the body. fromBody says that the error is the body's own.
 func (s *sender) copyTo(c *Conn) (err error, fromBody bool) {
-	if s.framing.Kind == BodyLength {
+	switch s.framing.Kind {
+	case BodyNone:
+		return nil, false
+	case BodyLength:
 		return s.copyLength(c)
 	}
 	return s.copyChunked(c)

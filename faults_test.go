@@ -1,0 +1,317 @@
+package berth_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/internal/origin"
+)
+
+// The timeouts of the matrix. They are long beside what a healthy exchange takes,
+// and short beside guard.
+const (
+	faultTimeout  = 300 * time.Millisecond // of dial, TLS and response head
+	faultDeadline = 900 * time.Millisecond // of the request
+	faultGrace    = 3 * time.Second        // of a busy machine
+)
+
+// bulk is what fits into no buffer between the two.
+const bulk = 256 << 10
+
+// variant is one way to run a cell.
+type variant struct {
+	name   string
+	secure bool
+	stream bool // the body is no memory
+}
+
+func (c *cell) variants() []variant {
+	switch {
+	case c.phase == "TLS":
+		return []variant{{"https", true, false}}
+	case c.addr != nil:
+		return []variant{{"http", false, false}}
+	case c.phase == "body out":
+		return []variant{{"http", false, false}, {"https", true, false}, {"http stream", false, true}, {"https stream", true, true}}
+	case c.phase == "dial":
+		return []variant{{"http", false, false}}
+	}
+	return []variant{{"http", false, false}, {"https", true, false}}
+}
+
+// Every fault in every phase ends as the matrix says: no request hangs, none is
+// sent twice that must not be, no answer goes to another's request, no connection
+// is used again that should not be, and nothing is left.
+func TestFaults(t *testing.T) {
+	t.Run("cells", func(t *testing.T) {
+		for _, c := range matrix() {
+			if c.notThere != "" {
+				continue
+			}
+			for _, v := range c.variants() {
+				t.Run(c.fault+"/"+c.phase+"/"+v.name, func(t *testing.T) {
+					t.Parallel()
+					c.run(t, v)
+				})
+			}
+		}
+	})
+	waitFor(t, func() bool { return strings.Join(ourGoroutines(), "") == "" })
+}
+
+// ourGoroutines returns the stacks of the goroutines that the transport keeps.
+func ourGoroutines() (ours []string) {
+	buf := make([]byte, bulk)
+	buf = buf[:runtime.Stack(buf, true)]
+	for g := range strings.SplitSeq(string(buf), "\n\n") {
+		for _, pkg := range []string{"berth/internal/h1.", "berth/internal/pool.", "berth/internal/dial."} {
+			if strings.Contains(g, pkg) {
+				ours = append(ours, g)
+				break
+			}
+		}
+	}
+	return ours
+}
+
+func (c *cell) run(t *testing.T, v variant) {
+	p := newPeer(t, v.secure, c.do)
+	t.Cleanup(p.close)
+	_, roots := origin.Cert()
+	tr, err := berth.New(berth.Config{
+		TLS: &tls.Config{RootCAs: roots},
+		Policy: berth.Policy{DialTimeout: faultTimeout, TLSTimeout: faultTimeout, ResponseHeaderTimeout: faultTimeout,
+			MaxConns: 1}, // a slot that is not given back is missed
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			var d net.Dialer
+			nc, err := d.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			nc.(*net.TCPConn).SetWriteBuffer(4 << 10)
+			if c.phase == "dial" {
+				<-time.After(5 * time.Millisecond) // what the peer says at once is there
+			}
+			return nc, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	url := p.url()
+	if c.addr != nil {
+		url = "http://" + c.addr(p)
+	}
+	if c.phase == "idle" {
+		if got := send(t, tr, url, "first", nil, 0); got.outcome != ownAnswer {
+			t.Fatalf("the first request: %v", got)
+		}
+		// Within a moment of its last use a connection is trusted.
+		<-time.After(5 * time.Millisecond)
+	}
+
+	var body io.Reader
+	head := 0
+	switch c.phase {
+	case "head out":
+		head = bulk
+	case "body out":
+		body = bytes.NewReader(make([]byte, bulk))
+		if v.stream {
+			body = struct{ io.Reader }{body}
+		}
+	case "idle":
+		body = strings.NewReader("small")
+	}
+	got := send(t, tr, url, "cell", body, head)
+	if got.outcome != c.want {
+		t.Errorf("the caller gets %v, want %s", got, c.want)
+	}
+	if n := p.count("cell"); n > 1 {
+		t.Errorf("the request came %d times", n)
+	}
+	ep, err := tr.Endpoint(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		s := ep.Stats()
+		return s.Leased+s.Dialing+s.Draining+s.Waiting == 0
+	})
+	if c.addr != nil {
+		return
+	}
+	conns := p.connections()
+	if (conns > 1) != c.other {
+		t.Errorf("%d connections, another is needed: %v", conns, c.other)
+	}
+	// Whatever happened, the next request gets its own answer.
+	if got := send(t, tr, url, "next", nil, 0); got.outcome != ownAnswer {
+		t.Errorf("the next request: %v", got)
+	}
+	switch used := p.connections() == 1; {
+	case c.kept == again && !used:
+		t.Error("the connection is not used again")
+	case c.kept == never && used:
+		t.Error("the connection is used again")
+	}
+}
+
+// result is what one request came to.
+type result struct {
+	outcome outcome
+	err     error
+	body    string
+}
+
+func (r result) String() string { return fmt.Sprintf("%s (%v, %.20q)", r.outcome, r.err, r.body) }
+
+// send sends a request that is known by its id, with a head of about that many
+// bytes more, and names what comes of it.
+func send(t *testing.T, tr *berth.Transport, url, id string, body io.Reader, head int) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), faultDeadline)
+	defer cancel()
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := body.(*bytes.Reader); ok {
+		req.ContentLength = m.Size()
+	} else if _, ok := body.(*strings.Reader); !ok && body != nil {
+		req.ContentLength = bulk
+	}
+	req.Header.Set("Id", id)
+	if head > 0 {
+		req.Header.Set("Large", strings.Repeat("x", head))
+	}
+	done := make(chan result, 1)
+	go func() { done <- name(tr, req, id) }()
+	select {
+	case r := <-done:
+		return r
+	case <-time.After(faultDeadline + faultGrace):
+		t.Fatal("the request hangs past its deadline")
+		return result{}
+	}
+}
+
+func name(tr *berth.Transport, req *http.Request, id string) result {
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return result{outcome: nameError(err), err: err}
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	r := result{err: err, body: string(b)}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		r.outcome = lateBody
+	case err != nil:
+		r.outcome = brokenBody
+	case string(b) == id:
+		r.outcome = ownAnswer
+	case string(b) == "early":
+		r.outcome = earlyAnswer
+	default:
+		r.outcome = "another's answer"
+	}
+	return r
+}
+
+func nameError(err error) outcome {
+	var (
+		dial   *berth.DialError
+		proto  *berth.ProtocolError
+		conn   *berth.ConnError
+		header *berth.ResponseHeaderTimeoutError
+		record tls.RecordHeaderError
+		op     *net.OpError
+	)
+	switch {
+	case errors.As(err, &record):
+		return tlsError
+	case errors.As(err, &dial):
+		return dialError
+	case errors.As(err, &proto):
+		return protocol
+	case errors.As(err, &header):
+		return headTimeout
+	case errors.As(err, &conn):
+		return connError
+	case errors.Is(err, context.DeadlineExceeded):
+		return deadline
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "a bare timeout"
+	case errors.As(err, &op), errors.Is(err, io.EOF):
+		return netError
+	}
+	return outcome(fmt.Sprintf("%T", err))
+}
+
+// refused returns an address at which nothing listens.
+func refused(p *peer) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// Every cell of the matrix is there, or it is said why not; docs/faults.md has the
+// same table.
+func TestFaultMatrixIsWhole(t *testing.T) {
+	cells := map[string]cell{}
+	for _, c := range matrix() {
+		key := c.fault + "/" + c.phase
+		if _, twice := cells[key]; twice {
+			t.Errorf("%s is there twice", key)
+		}
+		cells[key] = c
+	}
+	var table strings.Builder
+	table.WriteString("| the peer | while | the caller gets | the connection is | |\n|---|---|---|---|---|\n")
+	for _, phase := range phaseNames {
+		for _, fault := range faultNames {
+			c, ok := cells[fault+"/"+phase]
+			if !ok {
+				t.Errorf("%s during %s is missing", fault, phase)
+				continue
+			}
+			if c.notThere != "" {
+				fmt.Fprintf(&table, "| %s | %s | – | – | %s |\n", fault, phase, c.notThere)
+				continue
+			}
+			want := string(c.want)
+			if c.other {
+				want += ", over another connection"
+			}
+			fmt.Fprintln(&table, strings.TrimRight(fmt.Sprintf("| %s | %s | %s | %s | %s", fault, phase, want, c.kept, c.says), " ")+" |")
+		}
+	}
+	if len(cells) != len(faultNames)*len(phaseNames) {
+		t.Errorf("%d cells, want %d", len(cells), len(faultNames)*len(phaseNames))
+	}
+	doc, err := os.ReadFile("docs/faults.md")
+	if err != nil || !strings.Contains(string(doc), table.String()) {
+		t.Errorf("docs/faults.md has another table (%v); it is\n%s", err, table.String())
+	}
+}
