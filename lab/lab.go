@@ -93,7 +93,7 @@ type Experiment struct {
 // Experiments returns all experiments in the order in which they run.
 func Experiments() []Experiment {
 	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
-		churnExperiment(), kneeExperiment()}
+		churnExperiment(), tcpStatesExperiment(), kneeExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -79,12 +79,15 @@ func summary(r *lab.Report) string {
 	return fmt.Sprintf("%d berth rows hold, %d do not (scale %s, %s %s, %d CPUs)", held, failed, r.Scale, r.Env.OS, r.Env.Kernel, r.Env.CPUs)
 }
 
+// maxCell is the longest text that a table has room for.
+const maxCell = 24
+
 // values writes a row's numbers in a fixed order.
 func values(m map[string]any) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		if k == "error" {
-			continue // too long for a table: it has a line of its own below
+		if text, ok := m[k].(string); ok && len(text) > maxCell {
+			continue // an error has a line of its own below; the rest is in the JSON
 		}
 		name := strings.ReplaceAll(k, "_", " ")
 		if n, ok := strings.CutSuffix(name, " ms"); ok {
