@@ -52,8 +52,12 @@ var clientNames = []string{"berth", "net/http", "fasthttp", "raw"}
 func newClient(name string, l load) (*client, error) {
 	c := &client{close: func() {}}
 	switch name {
-	case "berth":
-		tr, err := berth.New(berth.Config{TLS: clientTLS(l), DialContext: c.dial, Policy: berth.Policy{MaxConns: l.conns}})
+	case "berth", berthWrapped:
+		dial := c.dial
+		if name == berthWrapped {
+			dial = c.dialWrapped
+		}
+		tr, err := berth.New(berth.Config{TLS: clientTLS(l), DialContext: dial, Policy: berth.Policy{MaxConns: l.conns}})
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +70,10 @@ func newClient(name string, l load) (*client, error) {
 		c.close = tr.CloseIdleConnections
 	case "fasthttp":
 		c.useFast(l)
+	case rawParked:
+		c.worker = func() (func() error, error) { return c.parkedWorker(l) }
+	case callerAlone:
+		c.useNothing(l)
 	case "raw":
 		c.worker = func() (func() error, error) { return c.rawWorker(l) }
 	default:
@@ -187,17 +195,7 @@ func (c *client) rawWorker(l load) (func() error, error) {
 	if l.tls {
 		nc = tls.Client(nc, clientTLS(l))
 	}
-	var msg strings.Builder
-	method := "GET"
-	if l.body > 0 {
-		method = "POST"
-	}
-	fmt.Fprintf(&msg, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Go-http-client/1.1\r\n", method, l.path, l.addr)
-	if l.body > 0 {
-		fmt.Fprintf(&msg, "Content-Length: %d\r\n", l.body)
-	}
-	msg.WriteString("\r\n")
-	request := append([]byte(msg.String()), make([]byte, l.body)...)
+	request := rawRequest(l)
 	want := len(responses[l.path[1]])
 	buf := make([]byte, l.buffer)
 	return func() error {
@@ -212,4 +210,19 @@ func (c *client) rawWorker(l load) (func() error, error) {
 		}
 		return nil
 	}, nil
+}
+
+// rawRequest is a request as bytes.
+func rawRequest(l load) []byte {
+	var msg strings.Builder
+	method := "GET"
+	if l.body > 0 {
+		method = "POST"
+	}
+	fmt.Fprintf(&msg, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Go-http-client/1.1\r\n", method, l.path, l.addr)
+	if l.body > 0 {
+		fmt.Fprintf(&msg, "Content-Length: %d\r\n", l.body)
+	}
+	msg.WriteString("\r\n")
+	return append([]byte(msg.String()), make([]byte, l.body)...)
 }

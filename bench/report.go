@@ -62,14 +62,18 @@ func (f *figure) values(m measured) []float64 {
 	field := func(name string) []float64 {
 		var v []float64
 		for _, s := range m.Samples[name] {
-			v = append(v, f.scaled(f.of(s)))
+			v = append(v, f.scaled(f.field(s)))
 		}
 		return v
 	}
-	if f.over == "" {
-		return field("berth")
+	of := f.of
+	if of == "" {
+		of = "berth"
 	}
-	return paired(field("berth"), field(f.over))
+	if f.over == "" {
+		return field(of)
+	}
+	return paired(field(of), field(f.over))
 }
 
 // print writes the table as Markdown: it is what docs/performance.md holds.
@@ -78,7 +82,11 @@ func (r *report) print(w io.Writer) error {
 	fmt.Fprintln(w, "| figure | measured | min–max | reach | aim | meets |\n|---|---:|---:|---:|---:|---|")
 	for _, l := range r.Lines {
 		n := func(v float64) string { return fmt.Sprintf(l.format, v) }
-		fmt.Fprintf(w, "| %s | %s | %s–%s | %v | %v | %s |\n", l.Figure, n(l.Value.Median), n(l.Value.Min), n(l.Value.Max), l.Reach, l.Aim, l.Verdict)
+		reach, aim := fmt.Sprint(l.Reach), fmt.Sprint(l.Aim)
+		if l.Verdict == "floor" {
+			reach, aim = "", ""
+		}
+		fmt.Fprintf(w, "| %s | %s | %s–%s | %s | %s | %s |\n", l.Figure, n(l.Value.Median), n(l.Value.Min), n(l.Value.Max), reach, aim, l.Verdict)
 	}
 	return nil
 }

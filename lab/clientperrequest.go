@@ -132,7 +132,7 @@ func (s *session) freeRow(ctx context.Context, variant byte, u usage, requests i
 		return err
 	}
 	defer srv.Close()
-	before := clientGoroutines()
+	before := quietGoroutines(ctx)
 	var d net.Dialer
 	next, end := u.make(d.DialContext)
 	ended := false
@@ -165,8 +165,9 @@ func (s *session) freeRow(ctx context.Context, variant byte, u usage, requests i
 		expected["established"], expected["time_wait"] = 0, requests
 	}
 	row := Variant{Name: u.name, Expected: expected, OK: true,
-		Measured: map[string]any{"ports": notObserved, "established": notObserved, "time_wait": notObserved, "goroutines": clientGoroutines() - before}}
+		Measured: map[string]any{"ports": notObserved, "established": notObserved, "time_wait": notObserved}}
 	seen, err := settled(ctx, srv, u.disposed)
+	row.Measured["goroutines"] = clientGoroutines() - before
 	runtime.KeepAlive(kept)
 	if unsupported(err) {
 		row.Note = err.Error()
@@ -303,6 +304,20 @@ func (s *session) refusedRow(ctx context.Context) error {
 	row.Note = "the seed's “actively refused” means that nothing listens; exhaustion says “cannot assign requested address”"
 	s.add(row)
 	return nil
+}
+
+// quietGoroutines is clientGoroutines when those of clients that were closed a
+// moment ago have ended.
+func quietGoroutines(ctx context.Context) int {
+	n := clientGoroutines()
+	for still := 0; still < 5 && pause(ctx, 5*time.Millisecond) == nil; {
+		if now := clientGoroutines(); now == n {
+			still++
+		} else {
+			n, still = now, 0
+		}
+	}
+	return n
 }
 
 // clientGoroutines counts the goroutines that HTTP clients keep.

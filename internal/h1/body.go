@@ -47,23 +47,26 @@ func (b *Body) attach(c *Conn) {
 
 // Read reads the body. It returns io.ErrUnexpectedEOF when the connection ends
 // before the body does, and the context's cause when the request was cancelled.
-func (b *Body) Read(p []byte) (int, error) {
+func (b *Body) Read(p []byte) (n int, err error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed.Load() {
-		return 0, errReadClosed
+	switch c := b.conn.Load(); {
+	case b.closed.Load():
+		err = errReadClosed
+	case b.err != nil:
+		err = b.err
+	case c == nil:
+		n, err = b.readMem(p)
+	default:
+		if n, err = c.readBody(p); err != nil {
+			n, err = b.finish(c, n, err)
+		}
 	}
-	if b.err != nil {
-		return 0, b.err
-	}
-	c := b.conn.Load()
-	if c == nil {
-		return b.readMem(p)
-	}
-	n, err := c.readBody(p)
-	if err == nil {
-		return n, nil
-	}
+	b.mu.Unlock()
+	return n, err
+}
+
+// finish ends the body with the error of its last read.
+func (b *Body) finish(c *Conn, n int, err error) (int, error) {
 	b.err = err
 	if err == io.EOF {
 		b.trailer = c.x.chunked.Trailer()

@@ -81,6 +81,7 @@ type exchange struct {
 
 	framing Framing
 	left    int64 // of a body of known length
+	filled  uint8 // reads that were filled, modulo 256
 	chunked Chunked
 
 	// The read buffer: buf[r:w] is unread. nil when there is nothing to keep.

@@ -20,9 +20,17 @@ func (c *Conn) readBody(p []byte) (int, error) {
 	}
 	switch c.x.framing.Kind {
 	case BodyLength:
-		n, err := c.readSome(p, c.x.left)
-		c.x.left -= int64(n)
-		switch {
+		if int64(len(p)) > c.x.left {
+			p = p[:c.x.left]
+		}
+		var n int
+		var err error
+		if c.x.r == c.x.w && len(p) >= directRead {
+			n, err = c.readDirect(p)
+		} else {
+			n, err = c.readSome(p, c.x.left)
+		}
+		switch c.x.left -= int64(n); {
 		case c.x.left == 0:
 			err = io.EOF
 		case err == io.EOF:
@@ -61,13 +69,20 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 		c.releaseBuffer()
 	}
 	n, err := c.read(p)
-	if n > 0 {
-		c.unseen = true
-		c.owner.Touch()
-		return n, nil
+	if n == 0 {
+		return 0, err
 	}
-	return 0, err
+	c.unseen = true
+	// A read that was filled has more behind it, and another soon after it: of
+	// those, few are worth a look at the clock.
+	if c.x.filled++; n < len(p) || c.x.filled%touchEvery == 0 {
+		c.owner.Touch()
+	}
+	return n, nil
 }
+
+// touchEvery is how many filled reads make one Touch.
+const touchEvery = 8
 
 // refill reads into the empty or partly read buffer.
 func (c *Conn) refill() error {

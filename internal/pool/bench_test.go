@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -115,26 +117,52 @@ func BenchmarkHandOver(b *testing.B) {
 	}
 }
 
-// The same with goroutines that wait: ten thousand of them share 64 connections,
-// so that nearly every release wakes another.
+// The same with goroutines that wait: ten thousand are queued for 64 connections, so
+// that every release wakes one, and who was served queues again.
 func BenchmarkHandOverBlocked(b *testing.B) {
 	const conns, waiters = 64, 10_000
 	p := benchPool(conns)
 	defer p.Close()
 	ctx, now := context.Background(), p.clock()
 	r := Request{Method: "GET", Path: "/", Budget: Never}
-	b.SetParallelism((conns + waiters) / runtime.GOMAXPROCS(0))
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			l, err := p.Acquire(ctx, now, r)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			runtime.Gosched() // so that others come meanwhile
-			l.Release(now, Fate{Keep: true, MaxLeft: -1})
+	held := make([]*Lease, conns)
+	for i := range held {
+		var err error
+		if held[i], err = p.Acquire(ctx, now, r); err != nil {
+			b.Fatal(err)
 		}
-	})
+	}
+	var (
+		served atomic.Int64
+		begin  atomic.Int64 // when everybody had had a turn: stacks are grown then
+		wg     sync.WaitGroup
+	)
+	for range waiters {
+		wg.Go(func() {
+			for more := true; more; {
+				l, err := p.Acquire(ctx, now, r)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				n := served.Add(1)
+				if n == waiters {
+					begin.Store(p.clock())
+				}
+				more = n < int64(waiters+b.N)
+				l.Release(now, Fate{Keep: true, MaxLeft: -1})
+			}
+		})
+	}
+	for p.Stats().Waiting < waiters {
+		runtime.Gosched()
+	}
+	for _, l := range held {
+		l.Release(now, Fate{Keep: true, MaxLeft: -1})
+	}
+	wg.Wait()
+	// The last round, in which nobody queues again, is as many hand-overs.
+	b.ReportMetric(float64(p.clock()-begin.Load())/float64(b.N+waiters), "ns/op")
 }
 
 // A waiter in the middle of the queue leaves and comes back at its end: the cost
