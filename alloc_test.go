@@ -3,6 +3,7 @@ package berth_test
 import (
 	"context"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -12,9 +13,10 @@ import (
 	"github.com/berth-go/berth/internal/origin"
 )
 
-// A small GET with a cancellable context allocates six times, about 1.1 KB: the
-// response with its body handle, the header's map twice, the text of the head, and
-// two for the watch over the context.
+// A small GET with a cancellable context allocates four times, less than 1 KB: the
+// response with its body handle, the header's map twice, and the text of the head.
+// On a machine so busy that a response takes longer than the watch is patient, the
+// watch costs more: the least of some tries counts.
 func TestAllocationsOfAGet(t *testing.T) {
 	if raceEnabled {
 		t.Skip("sync.Pool drops items under the race detector; .ci/run has a pass without it")
@@ -49,7 +51,28 @@ func TestAllocationsOfAGet(t *testing.T) {
 		resp.Body.Close()
 	}
 	get()
-	if n := testing.AllocsPerRun(500, get); n > 6 {
-		t.Errorf("%v allocations a request, at most 6", n)
+	least := func(f func()) float64 {
+		n := math.Inf(1)
+		for range 5 {
+			n = min(n, testing.AllocsPerRun(100, f))
+		}
+		return n
+	}
+	if n := least(get); n > 4 {
+		t.Errorf("%v allocations a request, at most 4", n)
+	}
+	// A context of its own for each request makes no difference: nobody asks it for
+	// its channel, and nothing is registered with it.
+	template := req
+	own := func(f func()) func() {
+		return func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req = template.WithContext(ctx)
+			f()
+		}
+	}
+	if n := least(own(get)) - least(own(func() {})); n > 4 {
+		t.Errorf("%v allocations a request with a context of its own, at most 4", n)
 	}
 }

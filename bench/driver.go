@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // driver takes samples, each in a process of its own.
@@ -35,6 +36,12 @@ type measured struct {
 func (d *driver) run(ctx context.Context, s scenario) (m measured, err error) {
 	m = measured{Scenario: s.name, Samples: map[string][]sample{}}
 	rounds, requests := d.rounds, s.requests
+	if s.kind == kindIdle {
+		if requests = min(requests, descriptors()-spareDescriptors); requests < s.requests {
+			fmt.Fprintf(os.Stderr, "bench: %s with %d connections: the limit of descriptors allows no more\n", s.name, requests)
+			s.requests = requests
+		}
+	}
 	if s.repeats {
 		rounds = min(rounds, 3)
 	}
@@ -59,6 +66,18 @@ func (d *driver) run(ctx context.Context, s scenario) (m measured, err error) {
 		}
 	}
 	return m, nil
+}
+
+// spareDescriptors is what a process needs beside its connections.
+const spareDescriptors = 200
+
+// descriptors returns how many a process may have. Go raises its own limit to that.
+func descriptors() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return idleConns + spareDescriptors // the system will tell
+	}
+	return int(min(l.Max, 1<<30))
 }
 
 // sample has a process take one.

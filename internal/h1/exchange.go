@@ -65,7 +65,7 @@ func (c *Conn) RoundTrip(x *Exchange) (*http.Response, error) {
 		c.setReadDeadline(time.Now().Add(answerGrace))
 	case c.x.sender != nil: // which says when it has sent all
 		c.owner.SetPhase(pool.PhaseAwaiting)
-	default:
+	case c.raw.held == nil: // else it is sent when the response is read
 		c.sentAll()
 	}
 	if c.x.early != nil {

@@ -18,6 +18,7 @@ type raw struct {
 	rc      syscall.RawConn       // nil when there is no descriptor
 	job     *swap                 // what run does
 	run     func(fd uintptr) bool // bound once: looking allocates nothing
+	held    *heldWrite            // what TLS wrote, until it reads
 	written atomic.Int64          // bytes that the kernel took
 	junk    string                // what the peer sent while idle
 	idle    time.Duration
@@ -75,6 +76,11 @@ func (r *raw) Read(p []byte) (n int, err error) {
 
 // read reads what is there, or waits for it.
 func (r *raw) read(p []byte) (int, error) {
+	if r.held != nil {
+		if n, err, done := r.swapHeld(p); done {
+			return n, err
+		}
+	}
 	n, err := r.Conn.Read(p)
 	if n == 0 && r.lapsed(err) {
 		return r.Conn.Read(p)
@@ -83,6 +89,14 @@ func (r *raw) read(p []byte) (int, error) {
 }
 
 func (r *raw) Write(p []byte) (int, error) {
+	if r.held != nil {
+		if r.held.add(p) {
+			return len(p), nil
+		}
+		if err := r.flush(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := r.Conn.Write(p)
 	if r.lapsed(err) {
 		var more int

@@ -86,8 +86,10 @@ func (c *Conn) inlineMax() int {
 
 // sendInline writes a whole request, and may read the first of the response.
 func (c *Conn) sendInline(x *Exchange, b []byte) error {
-	if c.raw.patient && c.tls == nil && x.Trace == nil && c.x.early == nil {
-		if b = c.swap(b); len(b) == 0 {
+	if c.raw.patient && x.Trace == nil && c.x.early == nil {
+		if c.tls != nil {
+			c.raw.hold() // until the read that follows
+		} else if b = c.swap(b); len(b) == 0 {
 			return nil
 		}
 	}

@@ -11,7 +11,7 @@ import (
 type swap struct {
 	todo swapMode
 	out  []byte // what is left to write
-	in   []byte // where to read
+	in   []byte // where to read; nil is the exchange's buffer
 	n    int
 	err  error
 }
@@ -102,9 +102,15 @@ func (r *raw) step(fd uintptr) bool {
 		if s.out = s.out[n:]; len(s.out) > 0 {
 			return true
 		}
-		r.conn.releaseBuffer()
+		if s.in == nil {
+			r.conn.releaseBuffer()
+		}
 		r.conn.sentAll()
 		return false
+	}
+	if s.in != nil {
+		s.n, s.err = readDescriptor(fd, s.in)
+		return s.err != syscall.EAGAIN
 	}
 	c := r.conn
 	if c.x.buf == nil {
@@ -133,6 +139,67 @@ func (r *raw) readNow(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return s.n, s.err
+}
+
+// heldWrite is what TLS has written and the socket has not: it goes out when TLS
+// reads, so that a request over TLS is a swap too.
+type heldWrite struct {
+	n   int
+	buf [bufferSize]byte
+}
+
+var heldWrites = sync.Pool{New: func() any { return new(heldWrite) }}
+
+func (h *heldWrite) add(p []byte) bool {
+	if len(p) > len(h.buf)-h.n {
+		return false
+	}
+	h.n += copy(h.buf[h.n:], p)
+	return true
+}
+
+// hold keeps back what TLS writes from now on.
+func (r *raw) hold() { r.held = heldWrites.Get().(*heldWrite) }
+
+// flush writes what is kept back.
+func (r *raw) flush() error {
+	h := r.held
+	r.held = nil
+	_, err := r.Write(h.buf[:h.n])
+	h.n = 0
+	heldWrites.Put(h)
+	return err
+}
+
+// swapHeld is swap for TLS: it writes what is kept back and waits for p to have
+// something. done is false when an ordinary read has to follow.
+func (r *raw) swapHeld(p []byte) (n int, err error, done bool) {
+	h := r.held
+	r.held = nil
+	defer func() { h.n = 0; heldWrites.Put(h) }()
+	s := &r.conn.x.swap
+	s.todo, s.out, s.in, s.n, s.err = swapWrite, h.buf[:h.n], p, 0, nil
+	err = r.do(s)
+	left := s.out
+	s.todo, s.out, s.in = swapRead, nil, nil
+	switch {
+	case len(left) > 0:
+		if err != nil {
+			r.lapsed(err)
+		}
+		if _, err := r.Write(left); err != nil {
+			return 0, err, true
+		}
+		r.conn.sentAll()
+		return 0, nil, false
+	case err != nil:
+		return 0, err, !r.lapsed(err)
+	case s.err != nil:
+		return 0, r.opError("read", s.err), true
+	case s.n == 0:
+		return 0, io.EOF, true
+	}
+	return s.n, nil, true
 }
 
 // gather writes head and what it is given in one go, and gives up when the
