@@ -59,6 +59,38 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+func TestCompareFindsTheSameFigure(t *testing.T) {
+	r := &report{Lines: []line{{Figure: "a", Value: spread{Median: 2}, format: "%.1f"}, {Figure: "new", format: "%.1f"}}}
+	r.compare(&report{Lines: []line{{Figure: "a", Value: spread{Median: 4}}}})
+	var b strings.Builder
+	if err := r.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "before 4.0 (-50 %)") || strings.Count(b.String(), "before") != 1 {
+		t.Errorf("printed\n%s", b.String())
+	}
+}
+
+// The baseline that is kept here is a report, of figures that still exist.
+func TestBaselineIsOfTheseFigures(t *testing.T) {
+	var r report
+	if err := readReport("baseline.json", &r); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, f := range figures() {
+		names[f.name] = true
+	}
+	for _, l := range r.Lines {
+		if !names[l.Figure] {
+			t.Errorf("%q is no figure any more: measure a new baseline", l.Figure)
+		}
+	}
+	if len(r.Lines) != len(names) {
+		t.Errorf("%d figures in the baseline, %d here", len(r.Lines), len(names))
+	}
+}
+
 // Every figure has a scenario or a Go benchmark, and a field that exists.
 func TestFiguresCanBeMeasured(t *testing.T) {
 	names := map[string]scenario{}

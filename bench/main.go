@@ -35,9 +35,9 @@ func main() {
 
 func command() *cobra.Command {
 	var (
-		o        options
-		list     bool
-		jsonFile string
+		o                 options
+		list              bool
+		jsonFile, earlier string
 	)
 	cmd := &cobra.Command{
 		Use:   "bench [SCENARIO...]",
@@ -49,7 +49,8 @@ Exit status: 0, or 1 with --gate when a figure that repeats misses its reach.`,
 		Example: `  bench                  everything, about eight minutes
   bench --quick get      one scenario, roughly
   bench --gate           only what repeats: allocations, dials, goroutines, memory
-  bench --json out.json  every sample`,
+  bench --json out.json  every sample
+  bench --compare baseline.json get   beside what this repository had last`,
 		Args:         cobra.ArbitraryArgs, // the hidden commands would make others an error
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, patterns []string) error {
@@ -64,10 +65,17 @@ Exit status: 0, or 1 with --gate when a figure that repeats misses its reach.`,
 				return nil
 			}
 			o.benchmarks = len(patterns) == 0
+			var before report
+			if earlier != "" {
+				if err := readReport(earlier, &before); err != nil {
+					return err
+				}
+			}
 			r, err := o.run(cmd.Context(), picked)
 			if err != nil {
 				return err
 			}
+			r.compare(&before)
 			if jsonFile != "" {
 				b, err := json.MarshalIndent(r, "", "  ")
 				if err == nil {
@@ -92,9 +100,21 @@ Exit status: 0, or 1 with --gate when a figure that repeats misses its reach.`,
 	f.BoolVar(&o.gate, "gate", false, "measure only what repeats, and fail where it misses its reach")
 	f.BoolVar(&list, "list", false, "list the scenarios and measure nothing")
 	f.StringVar(&jsonFile, "json", "", "write every sample to `FILE`")
+	f.StringVar(&earlier, "compare", "", "print the figures of an earlier report, from `FILE`, beside those of this one")
 	f.StringVar(&o.profiles, "profiles", "", "write a CPU profile of each client's last sample to `DIR` (it costs some time)")
 	cmd.AddCommand(serveCommand(), sampleCommand())
 	return cmd
+}
+
+func readReport(file string, r *report) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, r); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }
 
 // options are how a run is made.

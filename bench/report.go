@@ -34,6 +34,7 @@ type line struct {
 	Verdict string  `json:"verdict"`
 	Gate    bool    `json:"gate"` // it repeats nearly exactly
 	format  string
+	before  *spread // the same in an earlier report
 }
 
 // lines evaluates the figures that were measured.
@@ -76,6 +77,19 @@ func (f *figure) values(m measured) []float64 {
 	return paired(field(of), field(f.over))
 }
 
+// compare puts the figures of an earlier report beside those of this one.
+func (r *report) compare(earlier *report) {
+	byName := map[string]spread{}
+	for _, l := range earlier.Lines {
+		byName[l.Figure] = l.Value
+	}
+	for i := range r.Lines {
+		if v, ok := byName[r.Lines[i].Figure]; ok {
+			r.Lines[i].before = &v
+		}
+	}
+}
+
 // print writes the table as Markdown: it is what docs/performance.md holds.
 func (r *report) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s/%s, kernel %s, %s, %d CPUs, %d rounds\n\n", r.Env.OS, r.Env.Arch, r.Env.Kernel, r.Env.Go, r.Env.CPUs, r.Rounds)
@@ -85,6 +99,9 @@ func (r *report) print(w io.Writer) error {
 		reach, aim := fmt.Sprint(l.Reach), fmt.Sprint(l.Aim)
 		if l.Verdict == "floor" {
 			reach, aim = "", ""
+		}
+		if l.before != nil {
+			l.Verdict += fmt.Sprintf(", before %s (%+.0f %%)", n(l.before.Median), 100*(l.Value.Median/l.before.Median-1))
 		}
 		fmt.Fprintf(w, "| %s | %s | %s–%s | %s | %s | %s |\n", l.Figure, n(l.Value.Median), n(l.Value.Min), n(l.Value.Max), reach, aim, l.Verdict)
 	}
