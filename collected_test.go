@@ -27,7 +27,7 @@ func TestEndedRequestsAreCollected(t *testing.T) {
 			defer srv.Close()
 			tr := &berth.Transport{}
 			defer tr.Close()
-			type value struct{ big [100]byte }
+			type value struct{ _ [100]byte }
 			type key struct{}
 			do := func(body io.Reader) (weak.Pointer[http.Request], weak.Pointer[value], weak.Pointer[http.Response]) {
 				v := &value{}
