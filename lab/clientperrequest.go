@@ -165,7 +165,7 @@ func (s *session) freeRow(ctx context.Context, variant byte, u usage, requests i
 		expected["established"], expected["time_wait"] = 0, requests
 	}
 	row := Variant{Name: u.name, Expected: expected, OK: true,
-		Measured: map[string]any{"ports": notObserved, "established": notObserved, "time_wait": notObserved}}
+		Measured: map[string]any{"ports": NotObserved, "established": NotObserved, "time_wait": NotObserved}}
 	seen, err := settled(ctx, srv, u.disposed)
 	row.Measured["goroutines"] = clientGoroutines() - before
 	runtime.KeepAlive(kept)

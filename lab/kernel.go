@@ -10,8 +10,9 @@ import (
 	"github.com/berth-go/berth/sockets"
 )
 
-// notObserved stands for a number that this system does not show.
-const notObserved = "not observed"
+// NotObserved stands in a Variant for what this system does not show, or this
+// scale does not measure.
+const NotObserved = "not observed"
 
 // clientSockets returns the client's ends of the connections to a server.
 func clientSockets(ctx context.Context, server netip.AddrPort, states ...sockets.State) ([]sockets.Socket, error) {

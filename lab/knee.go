@@ -277,7 +277,7 @@ func (r *kneeRun) variant(name string, load float64) Variant {
 			"connections": fmt.Sprintf("≤ %d", kneeConns)},
 		OK: !r.observed || r.most <= kneeConns}
 	if !r.observed {
-		v.Measured["connections"] = notObserved
+		v.Measured["connections"] = NotObserved
 	}
 	if w, ok := erlangC(load, kneeConns, kneeService); ok {
 		v.Expected["long_run_mean_ms"] = ms(w)

@@ -127,7 +127,7 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 		}
 	}
 	row := Variant{Name: v.name,
-		Measured: map[string]any{"ports": notObserved, "established": notObserved, "time_wait": notObserved},
+		Measured: map[string]any{"ports": NotObserved, "established": NotObserved, "time_wait": NotObserved},
 		Expected: map[string]any{"ports": v.expected, "established": 1, "time_wait": v.timeWait}, OK: true}
 	seen, err := clientSockets(ctx, srv.addr)
 	if unsupported(err) {

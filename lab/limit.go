@@ -113,7 +113,7 @@ func (r limitRun) variant(name string, conns, requests int, raw time.Duration) V
 		Measured: map[string]any{"connections": r.most, "wall_ms": ms(r.wall), "requests": requests},
 		Expected: map[string]any{"connections": conns}}
 	if !r.observed {
-		v.Measured["connections"] = notObserved
+		v.Measured["connections"] = NotObserved
 	}
 	if conns == 0 {
 		v.Expected["connections"] = fmt.Sprintf("≤ %d", requests)

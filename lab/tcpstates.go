@@ -87,7 +87,7 @@ func runTCPStates(ctx context.Context, s *session, traced bool) error {
 // TIME_WAIT.
 func measureLife(ctx context.Context, variant byte, sc scenario, traced bool) (row Variant, l *life, left []sockets.Socket, err error) {
 	row = Variant{Name: sc.name, OK: true,
-		Measured: map[string]any{"client": notObserved, "server": notObserved, "time_wait": notObserved},
+		Measured: map[string]any{"client": NotObserved, "server": NotObserved, "time_wait": NotObserved},
 		Expected: map[string]any{"time_wait": sc.first.String()}}
 	ln, err := listen(6, variant)
 	if err != nil {
@@ -127,7 +127,7 @@ func measureLife(ctx context.Context, variant byte, sc scenario, traced bool) (r
 	missed := l.missed(sc.first)
 	row.Measured["states_seen"] = fmt.Sprintf("%d of %d", lifeStates-len(missed), lifeStates)
 	if len(missed) > 0 {
-		row.Note = join(row.Note, notObserved+": "+strings.Join(missed, ", "))
+		row.Note = join(row.Note, NotObserved+": "+strings.Join(missed, ", "))
 	}
 	if untraced != nil {
 		row.Note = join(row.Note, "polled alone: "+untraced.Error())
@@ -293,7 +293,7 @@ func acceptWith(ctx context.Context, ln net.Listener) (net.Conn, error) {
 // worth waiting for at full scale alone.
 func (s *session) timeWaitRow(ctx context.Context, waiting []sockets.Socket) error {
 	row := Variant{Name: "kernel: TIME_WAIT lasts", OK: true,
-		Measured: map[string]any{"seconds": notObserved}, Expected: map[string]any{"seconds": "60 (Linux)"}}
+		Measured: map[string]any{"seconds": NotObserved}, Expected: map[string]any{"seconds": "60 (Linux)"}}
 	switch {
 	case s.scale != Full:
 		row.Note = "measured by --full"
@@ -348,7 +348,7 @@ type held struct {
 // measureHeld holds a state open and asks the kernel for it.
 func measureHeld(ctx context.Context, variant byte, h held) (Variant, error) {
 	row := Variant{Name: "kernel: " + stateName(h.state), OK: true,
-		Measured: map[string]any{"seen_on": notObserved}, Expected: map[string]any{"seen_on": h.side.String()}, Note: h.how}
+		Measured: map[string]any{"seen_on": NotObserved}, Expected: map[string]any{"seen_on": h.side.String()}, Note: h.how}
 	release, server, err := h.hold(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 71, 6, variant}), 0))
 	if err != nil {
 		return row, err

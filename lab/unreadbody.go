@@ -134,7 +134,7 @@ func measureDials(ctx context.Context, experiment, variant byte, rt http.RoundTr
 		}
 	}
 	r := dialsRow{dials: srv.Stats().Accepted}
-	r.Measured = map[string]any{"connections": r.dials, "time_wait": notObserved, "requests": l.requests}
+	r.Measured = map[string]any{"connections": r.dials, "time_wait": NotObserved, "requests": l.requests}
 	if seen, err := clientSockets(ctx, srv.addr, sockets.TimeWait); err == nil {
 		r.Measured["time_wait"] = len(seen)
 	} else if !unsupported(err) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/berth-go/berth/lab"
 )
@@ -14,12 +15,7 @@ import (
 // printResult prints the table that people read of one experiment.
 func printResult(w io.Writer, e lab.Result) error {
 	fmt.Fprintf(w, "\n%s — %s\n", e.Name, e.Source)
-	tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "  variant\tmeasured\texpected\tverdict")
-	for _, v := range e.Variants {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", v.Name, values(v.Measured), values(v.Expected), verdict(v))
-	}
-	if err := tw.Flush(); err != nil {
+	if err := printRows(w, e.Variants); err != nil {
 		return err
 	}
 	for _, v := range e.Variants {
@@ -42,6 +38,34 @@ func printResult(w io.Writer, e lab.Result) error {
 	return nil
 }
 
+// maxRow is the width from which a row takes two lines.
+const maxRow = 140
+
+// printRows prints the variants, what is expected beside what was measured, or below
+// it where both do not fit.
+func printRows(w io.Writer, variants []lab.Variant) error {
+	var name, measured, expected int
+	for _, v := range variants {
+		name = max(name, utf8.RuneCountInString(v.Name))
+		measured = max(measured, utf8.RuneCountInString(values(v.Measured)))
+		expected = max(expected, utf8.RuneCountInString(values(v.Expected)))
+	}
+	tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	if name+measured+expected > maxRow {
+		fmt.Fprintln(tw, "  variant\tmeasured; expected\tverdict")
+		for _, v := range variants {
+			fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, values(v.Measured), verdict(v))
+			fmt.Fprintf(tw, "  \t%s\n", values(v.Expected))
+		}
+		return tw.Flush()
+	}
+	fmt.Fprintln(tw, "  variant\tmeasured\texpected\tverdict")
+	for _, v := range variants {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", v.Name, values(v.Measured), values(v.Expected), verdict(v))
+	}
+	return tw.Flush()
+}
+
 // printSummary prints the last line.
 func printSummary(w io.Writer, r *lab.Report) error {
 	if r.Interrupted {
@@ -57,10 +81,22 @@ func verdict(v lab.Variant) string {
 		return "FAILED"
 	case !v.OK:
 		return "differs"
+	case unseen(v):
+		return lab.NotObserved
 	case strings.Contains(v.Note, "noisy"):
 		return "holds (noisy)"
 	}
 	return "holds"
+}
+
+// unseen says that nothing of what is expected could be measured.
+func unseen(v lab.Variant) bool {
+	for k := range v.Expected {
+		if v.Measured[k] != lab.NotObserved {
+			return false
+		}
+	}
+	return len(v.Expected) > 0
 }
 
 func summary(r *lab.Report) string {
