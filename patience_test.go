@@ -398,3 +398,114 @@ func TestWaitingRequestsHoldNoBuffer(t *testing.T) {
 		c.Close()
 	}
 }
+
+// A body that is read after its head is as good as one of which every byte was
+// watched over: its context ends it, before a read and during one, and so does Close.
+func TestBodyReadsEnd(t *testing.T) {
+	cause := errors.New("the user left")
+	bothSchemes(t, func(t *testing.T, secure bool) {
+		url, requests, cfg := silentServer(t, secure)
+		tr, err := berth.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		const part, whole = 10_000, 20_000
+		var held []net.Conn // one that nobody holds is closed by the collector
+		defer func() {
+			for _, c := range held {
+				c.Close()
+			}
+		}()
+		// begin returns a response of which a part has been sent.
+		begin := func(ctx context.Context) (*http.Response, net.Conn) {
+			t.Helper()
+			req, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
+			server := make(chan net.Conn, 1)
+			go func() {
+				c := <-requests
+				io.WriteString(c, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", whole, strings.Repeat("x", part)))
+				server <- c
+			}()
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, <-server)
+			return resp, held[len(held)-1]
+		}
+		read := func(resp *http.Response, n int) error {
+			done := make(chan error, 1)
+			go func() { _, err := io.ReadFull(resp.Body, make([]byte, n)); done <- err }()
+			select {
+			case err := <-done:
+				return err
+			case <-time.After(guard):
+				t.Fatal("a read hangs")
+				return nil
+			}
+		}
+		t.Run("cancelled before a read", func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			resp, _ := begin(ctx)
+			defer resp.Body.Close()
+			cancel(cause)
+			if err := read(resp, 1); !errors.Is(err, cause) {
+				t.Errorf("error %v", err)
+			}
+		})
+		for name, wait := range map[string]time.Duration{"at once": 0, "later": 30 * time.Millisecond} {
+			t.Run("cancelled during a read, "+name, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				resp, _ := begin(ctx)
+				defer resp.Body.Close()
+				if err := read(resp, part); err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(wait, func() { cancel(cause) })
+				if err := read(resp, 1); !errors.Is(err, cause) {
+					t.Errorf("error %v", err)
+				}
+			})
+			t.Run("closed during a read, "+name, func(t *testing.T) {
+				resp, _ := begin(t.Context())
+				if err := read(resp, part); err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(wait, func() { resp.Body.Close() })
+				if err := read(resp, 1); err == nil {
+					t.Error("a read of a closed body succeeds")
+				}
+			})
+		}
+		t.Run("its own deadline", func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			resp, _ := begin(ctx)
+			defer resp.Body.Close()
+			if err := read(resp, whole); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+		})
+		t.Run("read late", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			resp, server := begin(ctx)
+			defer resp.Body.Close()
+			<-time.After(20 * time.Millisecond) // longer than the watch is patient
+			io.WriteString(server, strings.Repeat("x", whole-part))
+			if err := read(resp, whole); err != nil {
+				t.Errorf("error %v", err)
+			}
+			ep, _ := tr.Endpoint(url)
+			if s := ep.Stats(); s.Idle != 1 {
+				t.Errorf("%d idle; the connection is good", s.Idle)
+			}
+		})
+		waitFor(t, func() bool {
+			ep, _ := tr.Endpoint(url)
+			s := ep.Stats()
+			return s.Leased+s.Dialing+s.Draining == 0
+		})
+	})
+}

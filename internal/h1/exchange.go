@@ -340,7 +340,6 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 	if res.body.conn.Load() == nil {
 		c.finish(c.fateOf(true))
 	} else {
-		c.lapse() // the body may be read on another goroutine, and late
 		c.owner.SetPhase(pool.PhaseBody)
 	}
 }

@@ -117,11 +117,7 @@ func (r *raw) SetWriteDeadline(t time.Time) error {
 
 // lapsed reports whether err is the end of the exchange's patience and no more.
 func (r *raw) lapsed(err error) bool {
-	if !r.patient || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	r.conn.lapse()
-	return true
+	return r.patient && errors.Is(err, os.ErrDeadlineExceeded) && r.conn.lapse()
 }
 
 // Pender is a connection without a descriptor that says what a Read would find:

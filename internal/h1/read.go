@@ -18,6 +18,9 @@ func (c *Conn) readBody(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.raw.patient && c.canceled() {
+		return 0, c.interrupted()
+	}
 	switch c.x.framing.Kind {
 	case BodyLength:
 		if int64(len(p)) > c.x.left {
@@ -202,6 +205,7 @@ func (c *Conn) drain() bool {
 		return false
 	}
 	c.owner.SetPhase(pool.PhaseDraining)
+	c.clearPatience() // what follows has a bound of its own
 	switch c.x.framing.Kind {
 	case BodyLength:
 		return c.drainLength()

@@ -61,17 +61,43 @@ func (c *Conn) patient(x *Exchange) bool {
 }
 
 // lapse ends the patience: the watch is armed, and the deadline gives way to the
-// exchange's own.
-func (c *Conn) lapse() {
+// exchange's own. It reports false when there was none, or when the deadline was not
+// its end but an interruption.
+func (c *Conn) lapse() bool {
 	if !c.raw.patient {
-		return
+		return false
 	}
-	c.clearPatience()
+	c.raw.patient = false
+	c.mu.Lock()
+	if c.cause != nil {
+		c.mu.Unlock()
+		return false
+	}
+	c.stale = false
+	c.nc.SetDeadline(time.Time{})
 	if !c.x.until.IsZero() {
 		c.deadline = true
 		c.nc.SetReadDeadline(c.x.until)
 	}
+	c.mu.Unlock()
 	c.arm()
+	return true
+}
+
+// canceled looks for the end of the context where nobody watches for it, and
+// interrupts the exchange then.
+func (c *Conn) canceled() bool {
+	if c.x.ctx.Err() != nil {
+		c.interrupt(context.Cause(c.x.ctx))
+		return true
+	}
+	select {
+	case <-c.x.cancel:
+		c.interrupt(ErrRequestCanceled)
+		return true
+	default:
+		return false
+	}
 }
 
 // clearPatience takes away the deadline that an exchange may have left behind: it
