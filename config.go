@@ -19,6 +19,10 @@ type Config struct {
 	// return soon after ctx ends, and may return any net.Conn: one without a file
 	// descriptor is served too. ctx has the values of the request that caused the
 	// dial, not its deadline: other requests may use the connection.
+	//
+	// Its connections may have deadlines that it has set: they are left alone, but
+	// where a timeout of the policy needs one. A request over them costs some
+	// allocations more than over those that Berth dials itself.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
 
 	// TLS is cloned for each endpoint. ServerName is set to the host when it is

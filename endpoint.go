@@ -125,7 +125,7 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{ep: ep}
-	c.h1.Init(nc, c)
+	c.h1.Init(nc, ep.t.config.DialContext == nil, c)
 	if ep.tls == nil {
 		return c, nil
 	}

@@ -24,7 +24,7 @@ type peer struct {
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
-	conns int
+	conns []*net.TCPConn
 	seen  map[string]int // requests whose head came, by their Id
 }
 
@@ -60,8 +60,8 @@ func (p *peer) accept() {
 			return
 		}
 		p.mu.Lock()
-		first := p.conns == 0
-		p.conns++
+		first := len(p.conns) == 0
+		p.conns = append(p.conns, nc.(*net.TCPConn))
 		p.mu.Unlock()
 		p.wg.Go(func() {
 			c := &peerConn{peer: p, tcp: nc.(*net.TCPConn), app: nc}
@@ -79,6 +79,12 @@ func (p *peer) accept() {
 func (p *peer) close() {
 	close(p.end)
 	p.ln.Close()
+	p.mu.Lock()
+	for _, c := range p.conns { // some would read megabytes more, slowly
+		c.SetLinger(0)
+		c.Close()
+	}
+	p.mu.Unlock()
 	p.wg.Wait()
 }
 
@@ -91,7 +97,7 @@ func (p *peer) count(id string) int {
 func (p *peer) connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.conns
+	return len(p.conns)
 }
 
 // handshake ends when TLS, if there is any, is set up.

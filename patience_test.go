@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -329,7 +331,7 @@ func TestBytesBehindAResponseOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	for i := range 50 {
+	for i := range 51 { // a good one last: it is the next request that finds them
 		path := "/good"
 		if i%5 == 4 {
 			path = "/evil"
@@ -507,5 +509,61 @@ func TestBodyReadsEnd(t *testing.T) {
 			s := ep.Stats()
 			return s.Leased+s.Dialing+s.Draining == 0
 		})
+	})
+}
+
+// A deadline that somebody else has set on a connection, where it is opened or in a
+// hook, ends the request that runs into it: it is not taken for the engine's own.
+func TestDeadlineOfTheCallersIsKept(t *testing.T) {
+	bothSchemes(t, func(t *testing.T, secure bool) {
+		url, requests, cfg := silentServer(t, secure)
+		const soon = 60 * time.Millisecond
+		end := func(err error) {
+			t.Helper()
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("error %v, want the deadline's", err)
+			}
+		}
+		try := func(tr *berth.Transport, ctx context.Context) error {
+			defer tr.Close()
+			done := make(chan error, 1)
+			req, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
+			go func() { _, err := tr.RoundTrip(req); done <- err }()
+			select {
+			case err := <-done:
+				return err
+			case <-time.After(guard):
+				t.Fatal("the request hangs")
+				return nil
+			}
+		}
+		t.Run("set as it is dialled", func(t *testing.T) {
+			cfg := cfg
+			cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				var d net.Dialer
+				c, err := d.DialContext(ctx, network, addr)
+				if err == nil {
+					c.SetDeadline(time.Now().Add(soon))
+				}
+				return c, err
+			}
+			tr, err := berth.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(try(tr, t.Context()))
+		})
+		t.Run("set in a hook", func(t *testing.T) {
+			tr, err := berth.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(try(tr, httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				GotConn: func(i httptrace.GotConnInfo) { i.Conn.SetDeadline(time.Now().Add(soon)) },
+			})))
+		})
+		for len(requests) > 0 {
+			(<-requests).Close()
+		}
 	})
 }

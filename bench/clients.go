@@ -26,9 +26,10 @@ type load struct {
 	tls    bool
 	body   int // bytes of the request body
 	unread bool
-	conns  int // at most; 0 for no limit
-	keep   int // idle connections kept by clients that must be told
-	buffer int // size in which bodies are read
+	conns  int  // at most; 0 for no limit
+	keep   int  // idle connections kept by clients that must be told
+	buffer int  // size in which bodies are read
+	count  bool // the dials
 }
 
 func (l load) url() string {
@@ -52,10 +53,10 @@ var clientNames = []string{"berth", "net/http", "fasthttp", "raw"}
 func newClient(name string, l load) (*client, error) {
 	c := &client{close: func() {}}
 	switch name {
-	case "berth", berthWrapped:
-		dial := c.dial
-		if name == berthWrapped {
-			dial = c.dialWrapped
+	case "berth", berthDialed:
+		dial := c.counter(l)
+		if name == berthDialed {
+			dial = c.dial
 		}
 		tr, err := berth.New(berth.Config{TLS: clientTLS(l), DialContext: dial, Policy: berth.Policy{MaxConns: l.conns}})
 		if err != nil {
@@ -64,7 +65,7 @@ func newClient(name string, l load) (*client, error) {
 		c.useRoundTripper(tr, l)
 		c.close = func() { tr.Close() }
 	case "net/http":
-		tr := &http.Transport{DialContext: c.dial, TLSClientConfig: clientTLS(l), DisableCompression: true,
+		tr := &http.Transport{DialContext: c.counter(l), TLSClientConfig: clientTLS(l), DisableCompression: true,
 			MaxConnsPerHost: l.conns, MaxIdleConnsPerHost: l.keep, IdleConnTimeout: 90 * time.Second}
 		c.useRoundTripper(tr, l)
 		c.close = tr.CloseIdleConnections
@@ -86,6 +87,15 @@ func clientTLS(l load) *tls.Config {
 	// The server's certificate is made in its own process; what is measured here
 	// begins after the handshake.
 	return &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
+}
+
+// counter returns a dial function where dials are counted: elsewhere clients use
+// their own.
+func (c *client) counter(l load) func(context.Context, string, string) (net.Conn, error) {
+	if l.count {
+		return c.dial
+	}
+	return nil
 }
 
 // dial counts.

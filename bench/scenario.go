@@ -38,7 +38,7 @@ func scenarios() []scenario {
 	trippers := []string{"berth", "net/http"}
 	return []scenario{
 		{name: "get", load: load{path: pathSmall}, requests: 60_000, clients: all},
-		{name: "ablation", load: load{path: pathSmall}, requests: 60_000, clients: []string{"berth", berthWrapped, "raw", rawParked, callerAlone}},
+		{name: "ablation", load: load{path: pathSmall}, requests: 60_000, clients: []string{"berth", berthDialed, "raw", rawParked, callerAlone}},
 		{name: "get-both-cores", load: load{path: pathSmall}, requests: 120_000, clients: all, spread: true},
 		{name: "get-12-headers", load: load{path: pathHeaders}, requests: 50_000, clients: all},
 		{name: "post-64k", load: load{path: pathPost, body: postBody}, requests: 15_000, clients: all},
@@ -65,6 +65,7 @@ func (s scenario) sampleOf(name, addr string, requests int) (sample, error) {
 	if s.kind == kindIdle {
 		l.keep, l.buffer = requests, 512 // each of ten thousand has one
 	}
+	l.count = s.kind == kindDials || s.kind == kindWall
 	workers := s.workers
 	if workers == 0 {
 		workers = steadyWorkers

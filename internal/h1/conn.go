@@ -102,10 +102,11 @@ type exchange struct {
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 // Init makes c a connection over a socket. It is part of what its owner has, so
-// that a connection is one piece of memory.
-func (c *Conn) Init(socket net.Conn, owner Owner) {
+// that a connection is one piece of memory. own says that nobody else has the
+// socket: its deadlines are the engine's then, and it may be used past package net.
+func (c *Conn) Init(socket net.Conn, own bool, owner Owner) {
 	c.nc, c.owner = socket, owner
-	c.raw.init(socket)
+	c.raw.init(socket, own)
 	c.raw.conn = c
 }
 

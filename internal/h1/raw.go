@@ -29,18 +29,19 @@ type raw struct {
 	// whatever runs into it goes on when the watch is armed.
 	patient bool
 
-	// direct says that Conn is the runtime's own: its descriptor may be read and
-	// written past it, and its deadlines work.
+	// direct says that Conn is package net's own and nobody else's: its descriptor
+	// may be read and written past it, its deadlines work, and none is overwritten
+	// that a dial function has set.
 	direct bool
 
 	closing bool // a deadline for the last write is set, and stays
 }
 
-func (r *raw) init(conn net.Conn) {
+func (r *raw) init(conn net.Conn, own bool) {
 	r.Conn = conn
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn: // not what embeds them
-		r.direct = canTryRead
+		r.direct = own && canTryRead
 	}
 	if sc, ok := conn.(syscall.Conn); ok && canTryRead {
 		if rc, err := sc.SyscallConn(); err == nil {

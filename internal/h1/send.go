@@ -86,7 +86,7 @@ func (c *Conn) inlineMax() int {
 
 // sendInline writes a whole request, and may read the first of the response.
 func (c *Conn) sendInline(x *Exchange, b []byte) error {
-	if c.raw.patient && x.Trace == nil && c.x.early == nil {
+	if c.raw.patient && c.x.early == nil {
 		if c.tls != nil {
 			c.raw.hold() // until the read that follows
 		} else if b = c.swap(b); len(b) == 0 {

@@ -55,9 +55,10 @@ func (c *Conn) watch(patient bool) {
 }
 
 // patient reports whether an exchange without a sender may leave its watch unarmed
-// for a while: it may not when the head is due sooner.
+// for a while: not when the head is due sooner, and not when a hook may be given the
+// connection, whose deadlines are the hook's to set then.
 func (c *Conn) patient(x *Exchange) bool {
-	return x.Options.HeaderTimeout <= 0 || x.Options.HeaderTimeout > patience
+	return x.Trace == nil && (x.Options.HeaderTimeout <= 0 || x.Options.HeaderTimeout > patience)
 }
 
 // lapse ends the patience: the watch is armed, and the deadline gives way to the
