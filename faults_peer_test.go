@@ -21,6 +21,8 @@ type peer struct {
 	secure bool
 	fault  func(*peerConn)
 	end    chan struct{} // closed when the cell is over: what stalls goes home
+	said   chan struct{} // closed when the first word was said
+	once   sync.Once
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
@@ -41,7 +43,7 @@ func newPeer(t *testing.T, secure bool, fault func(*peerConn)) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{t: t, ln: ln.(*net.TCPListener), secure: secure, fault: fault, end: make(chan struct{}), seen: map[string]int{}}
+	p := &peer{t: t, ln: ln.(*net.TCPListener), secure: secure, fault: fault, end: make(chan struct{}), said: make(chan struct{}), seen: map[string]int{}}
 	p.wg.Go(p.accept)
 	return p
 }
@@ -143,7 +145,10 @@ func answerTo(id string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(id), id)
 }
 
-func (c *peerConn) write(s string) { io.WriteString(c.app, s) }
+func (c *peerConn) write(s string) {
+	io.WriteString(c.app, s)
+	c.once.Do(func() { close(c.said) })
+}
 
 // serve is what a good server does.
 func (c *peerConn) serve() {

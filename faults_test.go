@@ -20,13 +20,28 @@ import (
 	"github.com/berth-go/berth/internal/origin"
 )
 
-// The timeouts of the matrix. They are long beside what a healthy exchange takes,
-// and short beside guard.
-const (
-	faultTimeout  = 300 * time.Millisecond // of dial, TLS and response head
-	faultDeadline = 900 * time.Millisecond // of the request
-	faultGrace    = 3 * time.Second        // of a busy machine
-)
+// The timeouts of the matrix: short where one is to end the request, long where it
+// must not, however busy the machine is.
+func (c *cell) timeouts() (p berth.Policy, deadline time.Duration) {
+	const short, long = 800 * time.Millisecond, 15 * time.Second
+	p = berth.Policy{DialTimeout: long, TLSTimeout: long, ResponseHeaderTimeout: long,
+		MaxConns: 1} // a slot that is not given back is missed
+	if c.fault != "stalls" {
+		return p, long
+	}
+	switch c.want {
+	case dialError:
+		p.DialTimeout, p.TLSTimeout = short, short
+	case headTimeout:
+		p.ResponseHeaderTimeout = short
+	default:
+		return p, 3 * short // the request has to get as far as the fault first
+	}
+	return p, long
+}
+
+// faultGrace is what a request may take beyond its deadline on a busy machine.
+const faultGrace = 4 * time.Second
 
 // variant is one way to run a cell.
 type variant struct {
@@ -64,7 +79,7 @@ func (c *cell) bulk(v variant) int {
 	if v.dialed || c.want == ownAnswer { // which is to be read in time
 		return 256 << 10
 	}
-	return 8 << 20
+	return 6 << 20
 }
 
 // Every fault in every phase ends as the matrix says: no request hangs, none is
@@ -109,10 +124,10 @@ func (c *cell) run(t *testing.T, v variant) {
 	p := newPeer(t, v.secure, c.do)
 	t.Cleanup(p.close)
 	_, roots := origin.Cert()
+	policy, deadline := c.timeouts()
 	cfg := berth.Config{
-		TLS: &tls.Config{RootCAs: roots},
-		Policy: berth.Policy{DialTimeout: faultTimeout, TLSTimeout: faultTimeout, ResponseHeaderTimeout: faultTimeout,
-			MaxConns: 1}, // a slot that is not given back is missed
+		TLS:    &tls.Config{RootCAs: roots},
+		Policy: policy,
 	}
 	if v.dialed {
 		cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -122,8 +137,8 @@ func (c *cell) run(t *testing.T, v variant) {
 				return nil, err
 			}
 			nc.(*net.TCPConn).SetWriteBuffer(4 << 10)
-			if c.phase == "dial" {
-				<-time.After(5 * time.Millisecond) // what the peer says at once is there
+			if c.phase == "dial" && c.want != netError {
+				<-p.said // what the peer says at once is there
 			}
 			return nc, nil
 		}
@@ -138,7 +153,7 @@ func (c *cell) run(t *testing.T, v variant) {
 		url = "http://" + c.addr(p)
 	}
 	if c.phase == "idle" {
-		if got := send(t, tr, url, "first", nil, 0, 0); got.outcome != ownAnswer {
+		if got := send(t, tr, url, "first", nil, 0, 0, deadline); got.outcome != ownAnswer {
 			t.Fatalf("the first request: %v", got)
 		}
 		// Within a moment of its last use a connection is trusted.
@@ -158,7 +173,7 @@ func (c *cell) run(t *testing.T, v variant) {
 	case "idle":
 		body = strings.NewReader("small")
 	}
-	got := send(t, tr, url, "cell", body, int64(c.bulk(v)), head)
+	got := send(t, tr, url, "cell", body, int64(c.bulk(v)), head, deadline)
 	if got.outcome != c.want {
 		t.Errorf("the caller gets %v, want %s", got, c.want)
 	}
@@ -181,7 +196,7 @@ func (c *cell) run(t *testing.T, v variant) {
 		t.Errorf("%d connections, another is needed: %v", conns, c.other)
 	}
 	// Whatever happened, the next request gets its own answer.
-	if got := send(t, tr, url, "next", nil, 0, 0); got.outcome != ownAnswer {
+	if got := send(t, tr, url, "next", nil, 0, 0, 15*time.Second); got.outcome != ownAnswer {
 		t.Errorf("the next request: %v", got)
 	}
 	switch used := p.connections() == 1; {
@@ -203,9 +218,9 @@ func (r result) String() string { return fmt.Sprintf("%s (%v, %.20q)", r.outcome
 
 // send sends a request that is known by its id, with a body of that length and a
 // head of about that many bytes more, and names what comes of it.
-func send(t *testing.T, tr *berth.Transport, url, id string, body io.Reader, length int64, head int) result {
+func send(t *testing.T, tr *berth.Transport, url, id string, body io.Reader, length int64, head int, deadline time.Duration) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), faultDeadline)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	method := http.MethodGet
 	if body != nil {
@@ -229,7 +244,7 @@ func send(t *testing.T, tr *berth.Transport, url, id string, body io.Reader, len
 	select {
 	case r := <-done:
 		return r
-	case <-time.After(faultDeadline + faultGrace):
+	case <-time.After(deadline + faultGrace):
 		t.Fatal("the request hangs past its deadline")
 		return result{}
 	}

@@ -52,11 +52,10 @@ func silentServer(t *testing.T, secure bool) (url string, requests chan net.Conn
 		srv.Start()
 	}
 	t.Cleanup(func() {
-		close(requests)
-		for c := range requests {
-			c.Close()
-		}
 		srv.Close()
+		for len(requests) > 0 {
+			(<-requests).Close()
+		}
 	})
 	return srv.URL, requests, cfg
 }
@@ -199,8 +198,12 @@ func TestSlowResponsesKeepTheirConnection(t *testing.T) {
 // A large body from memory goes out although the server takes its time to read it,
 // and an answer before its end is heard.
 func TestLargeBodyOverASlowReader(t *testing.T) {
-	for name, early := range map[string]bool{"read late": false, "answered early": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		early, traced bool // traced: without patience
+	}{{"read late", false, false}, {"answered early", true, false}, {"read late, traced", false, true}, {"answered early, traced", true, true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			early := tc.early
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -235,7 +238,11 @@ func TestLargeBodyOverASlowReader(t *testing.T) {
 			})
 			tr := &berth.Transport{}
 			defer tr.Close()
-			resp, err := tr.RoundTrip(newRequest(t, "PUT", "http://"+ln.Addr().String()+"/", bytes.NewReader(make([]byte, size))))
+			req := newRequest(t, "PUT", "http://"+ln.Addr().String()+"/", bytes.NewReader(make([]byte, size)))
+			if tc.traced {
+				req = req.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{}))
+			}
+			resp, err := tr.RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
 			}

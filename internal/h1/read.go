@@ -18,7 +18,7 @@ func (c *Conn) readBody(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if c.raw.patient && c.canceled() {
+	if c.canceled() { // nobody may watch yet, and who watches may not have been heard
 		return 0, c.interrupted()
 	}
 	switch c.x.framing.Kind {

@@ -54,11 +54,12 @@ func (c *Conn) send(x *Exchange) error {
 		if n := int64(m.Len()); n != x.Head.Framing.Length {
 			return &BodyLengthError{Want: x.Head.Framing.Length, Got: n}
 		}
-		if len(head)+m.Len() <= c.inlineMax() {
-			return c.sendMemory(x, head, m)
-		}
-		if c.tls == nil && c.raw.direct {
+		size := len(head) + m.Len()
+		switch {
+		case size > bufferSize && c.tls == nil && c.raw.direct && c.patient(x):
 			return c.sendLarge(x, head, m)
+		case size <= c.inlineMax():
+			return c.sendMemory(x, head, m)
 		}
 	}
 	c.watch(false)
@@ -123,11 +124,11 @@ func (c *Conn) sendMemory(x *Exchange, head []byte, m memoryReader) error {
 	return err
 }
 
-// sendLarge sends head and body as far as the kernel takes them at once, which is
-// nearly always to the end; a sender does the rest.
+// sendLarge sends head and body as far as the kernel takes them while the exchange
+// is patient, which is nearly always to the end; a sender does the rest.
 func (c *Conn) sendLarge(x *Exchange, head []byte, m memoryReader) error {
 	x.Body.touched.Store(true)
-	c.watch(c.patient(x))
+	c.watch(true)
 	g := &gather{c, head}
 	_, err := m.(io.WriterTo).WriteTo(g)
 	if m.Len() > 0 && c.raw.lapsed(err) {

@@ -85,8 +85,7 @@ func (c *Conn) lapse() bool {
 	return true
 }
 
-// canceled looks for the end of the context where nobody watches for it, and
-// interrupts the exchange then.
+// canceled looks for the end of the context, and interrupts the exchange then.
 func (c *Conn) canceled() bool {
 	if c.x.ctx.Err() != nil {
 		c.interrupt(context.Cause(c.x.ctx))
