@@ -33,7 +33,11 @@ const guard = 20 * time.Second
 // channel has each request's connection.
 func silentServer(t *testing.T, secure bool) (url string, requests chan net.Conn, cfg berth.Config) {
 	t.Helper()
-	requests = make(chan net.Conn, 100)
+	requests = make(chan net.Conn, 2000)
+	var (
+		mu   sync.Mutex
+		held []net.Conn // one that nobody holds is closed by the collector
+	)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, rw, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -43,6 +47,9 @@ func silentServer(t *testing.T, secure bool) (url string, requests chan net.Conn
 		if rw.Reader.Buffered() > 0 {
 			t.Error("bytes behind the request")
 		}
+		mu.Lock()
+		held = append(held, c)
+		mu.Unlock()
 		requests <- c
 	}))
 	if secure {
@@ -53,8 +60,10 @@ func silentServer(t *testing.T, secure bool) (url string, requests chan net.Conn
 	}
 	t.Cleanup(func() {
 		srv.Close()
-		for len(requests) > 0 {
-			(<-requests).Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range held {
+			c.Close()
 		}
 	})
 	return srv.URL, requests, cfg
@@ -420,12 +429,6 @@ func TestBodyReadsEnd(t *testing.T) {
 		}
 		defer tr.Close()
 		const part, whole = 10_000, 20_000
-		var held []net.Conn // one that nobody holds is closed by the collector
-		defer func() {
-			for _, c := range held {
-				c.Close()
-			}
-		}()
 		// begin returns a response of which a part has been sent.
 		begin := func(ctx context.Context) (*http.Response, net.Conn) {
 			t.Helper()
@@ -440,8 +443,7 @@ func TestBodyReadsEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			held = append(held, <-server)
-			return resp, held[len(held)-1]
+			return resp, <-server
 		}
 		read := func(resp *http.Response, n int) error {
 			done := make(chan error, 1)
@@ -523,7 +525,7 @@ func TestBodyReadsEnd(t *testing.T) {
 // hook, ends the request that runs into it: it is not taken for the engine's own.
 func TestDeadlineOfTheCallersIsKept(t *testing.T) {
 	bothSchemes(t, func(t *testing.T, secure bool) {
-		url, requests, cfg := silentServer(t, secure)
+		url, _, cfg := silentServer(t, secure)
 		const soon = 60 * time.Millisecond
 		end := func(err error) {
 			t.Helper()
@@ -569,8 +571,5 @@ func TestDeadlineOfTheCallersIsKept(t *testing.T) {
 				GotConn: func(i httptrace.GotConnInfo) { i.Conn.SetDeadline(time.Now().Add(soon)) },
 			})))
 		})
-		for len(requests) > 0 {
-			(<-requests).Close()
-		}
 	})
 }
