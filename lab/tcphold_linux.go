@@ -108,7 +108,7 @@ func pair(addr netip.AddrPort) (client, server *net.TCPConn, at netip.AddrPort, 
 }
 
 // stuff writes until nothing more fits between the two.
-func stuff(c *net.TCPConn) error {
+func stuff(ctx context.Context, c *net.TCPConn) error {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -127,7 +127,9 @@ func stuff(c *net.TCPConn) error {
 		switch {
 		case errors.Is(werr, syscall.EAGAIN):
 			full++
-			time.Sleep(time.Millisecond)
+			if err := pause(ctx, time.Millisecond); err != nil {
+				return err
+			}
 		case werr != nil:
 			return werr
 		default:
@@ -147,24 +149,24 @@ func drop(conns ...*net.TCPConn) func() {
 	}
 }
 
-func holdFinWait1(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
+func holdFinWait1(ctx context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
 	c, s, at, err := pair(addr)
 	if err != nil {
 		return nil, addr, err
 	}
-	if err = stuff(c); err == nil {
+	if err = stuff(ctx, c); err == nil {
 		err = c.CloseWrite()
 	}
 	return drop(c, s), at, err
 }
 
-func holdLastAck(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
+func holdLastAck(ctx context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
 	c, s, at, err := pair(addr)
 	if err != nil {
 		return nil, addr, err
 	}
 	if err = s.CloseWrite(); err == nil {
-		err = stuff(c)
+		err = stuff(ctx, c)
 	}
 	if err == nil {
 		err = c.CloseWrite()
@@ -172,14 +174,14 @@ func holdLastAck(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort
 	return drop(c, s), at, err
 }
 
-func holdClosing(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
+func holdClosing(ctx context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
 	c, s, at, err := pair(addr)
 	if err != nil {
 		return nil, addr, err
 	}
 	release := drop(c, s)
 	for _, f := range []func() error{
-		func() error { return stuff(c) }, func() error { return stuff(s) },
+		func() error { return stuff(ctx, c) }, func() error { return stuff(ctx, s) },
 		c.CloseWrite, s.CloseWrite,
 	} {
 		if err := f(); err != nil {

@@ -350,10 +350,12 @@ func measureHeld(ctx context.Context, variant byte, h held) (Variant, error) {
 	row := Variant{Name: "kernel: " + stateName(h.state), OK: true,
 		Measured: map[string]any{"seen_on": NotObserved}, Expected: map[string]any{"seen_on": h.side.String()}, Note: h.how}
 	release, server, err := h.hold(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 71, 6, variant}), 0))
+	if release != nil {
+		defer release()
+	}
 	if err != nil {
 		return row, err
 	}
-	defer release()
 	f := sockets.Filter{States: []sockets.State{h.state}, Remote: server.Addr(), RemotePort: server.Port()}
 	if h.side == serverSide {
 		f = sockets.Filter{States: []sockets.State{h.state}, Local: server.Addr(), LocalPort: server.Port()}
