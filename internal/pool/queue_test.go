@@ -240,15 +240,16 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestRequestWithADialOfItsOwnWaitsBehindNobody(t *testing.T) {
-	bubble(t, func(c *Config) { c.MaxConns, c.MaxWaiters = 2, 0 }, []dialPlan{{takes: time.Second}, {takes: time.Second}}, func(r *rig) {
-		a, b := r.begin(), r.begin()
+	bubble(t, func(c *Config) { c.MaxConns, c.MaxWaiters = 2, 0 }, []dialPlan{{takes: time.Second}, {takes: 2 * time.Second}}, func(r *rig) {
+		a := r.begin()
 		a.waiting()
+		b := r.begin()
 		b.waiting()
 		if err := r.begin().failsAt(0); err != ErrQueueFull {
 			t.Errorf("a request without a dial got %v", err)
 		}
-		r.until(time.Second)
-		r.put(a.getsAt(0, time.Second), b.getsAt(1, time.Second))
+		r.until(2 * time.Second)
+		r.put(a.getsAt(0, time.Second), b.getsAt(1, 2*time.Second))
 		r.put(r.getConn(1))
 	})
 }
