@@ -92,7 +92,7 @@ func (t *Transport) tlsConfig(key endpointKey) *tls.Config {
 }
 
 // Dial opens a connection for the pool.
-func (ep *endpoint) Dial(ctx context.Context) (pool.Conn, int, error) {
+func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, error) {
 	ctx = gatedTrace(ctx)
 	start := ep.t.now()
 	c, err := ep.connect(ctx)

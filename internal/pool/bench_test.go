@@ -18,10 +18,10 @@ func (benchConn) Close(Reason) bool             { return false }
 
 type benchOwner struct{}
 
-func (benchOwner) Dial(context.Context) (Conn, int, error) { return benchConn{}, 1, nil }
-func (benchOwner) Exhausted(error) bool                    { return false }
-func (benchOwner) Starved(*Snapshot)                       {}
-func (benchOwner) Empty()                                  {}
+func (benchOwner) Dial(context.Context, *Slot) (Conn, int, error) { return benchConn{}, 1, nil }
+func (benchOwner) Exhausted(error) bool                           { return false }
+func (benchOwner) Starved(*Snapshot)                              {}
+func (benchOwner) Empty()                                         {}
 
 func benchPool(conns int) *Pool {
 	base := time.Now()

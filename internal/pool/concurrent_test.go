@@ -26,7 +26,7 @@ type hammerConn struct {
 	inUse  atomic.Int32
 }
 
-func (o *hammerOwner) Dial(ctx context.Context) (Conn, int, error) {
+func (o *hammerOwner) Dial(ctx context.Context, _ *Slot) (Conn, int, error) {
 	switch n := rand.IntN(100); {
 	case n < 2:
 		return nil, 0, errDial
@@ -130,7 +130,7 @@ func TestHammer(t *testing.T) {
 			case 0:
 				p.SetCapacity(s, rand.IntN(4))
 			case 1:
-				p.PeerClosed(s)
+				p.PeerClosed(s, nil)
 			}
 			f := Fate{Keep: rand.IntN(10) > 0, Reason: ReasonError, MaxLeft: -1}
 			switch rand.IntN(20) {

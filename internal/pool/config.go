@@ -11,6 +11,11 @@ const Unlimited = math.MaxInt
 // Never is the value of a duration that does not end.
 const Never = time.Duration(math.MaxInt64)
 
+// Unsettled is the capacity of a connection that does not know its own yet: it
+// carries one exchange until [Pool.SetCapacity] tells, and the requests that it
+// may be able to take besides wait for that instead of causing further dials.
+const Unsettled = -1
+
 // Config holds the limits of a pool. All values are explicit: defaults belong
 // to the caller. It may be replaced while the pool runs ([Pool.SetConfig]).
 type Config struct {
@@ -19,7 +24,7 @@ type Config struct {
 	MaxWaiters  int // requests in the queue; 0 fails at once when none is free
 	MaxDials    int // dials in flight; ≥ 1
 	MaxRequests int // requests on one connection; ≥ 1
-	Expect      int // requests that a connection still to be dialled will carry at once: 1 for HTTP/1.1
+	Expect      int // requests that a connection will carry at once as long as it has not told: 1 for HTTP/1.1; ≤ 1<<20
 
 	IdleTimeout time.Duration // an idle connection is closed exactly then
 	Lifetime    time.Duration // no request starts on a connection older than this

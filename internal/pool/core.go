@@ -26,18 +26,20 @@ type core struct {
 	waiters waiterList
 	due     dueHeap // open connections with a deadline of their own
 
-	probing  int    // idle slots that are out for a probe
-	doomed   int    // those of them that are closed when they return
-	ordinal  uint64 // of the connection opened last; see retirement
-	sweepSeq uint32
-	swept    bool // the current sweep has visited every idle connection
+	unsettled int    // open slots whose capacity is not known yet
+	probing   int    // idle slots that are out for a probe
+	doomed    int    // those of them that are closed when they return
+	ordinal   uint64 // of the connection opened last; see retirement
+	sweepSeq  uint32
+	swept     bool // the current sweep has visited every idle connection
 
 	nextSweep  int64 // never while no sweep is due
 	emptySince int64 // when the last slot and waiter left; never while there is one
 	armed      int64 // when the timer fires; never while it is stopped
 	latest     int64 // time of the latest event; see at
 
-	fails     int   // dials failed in a row
+	fails     int   // dials failed in a row, duds included
+	duds      int   // connections in a row that the peer ended before they were of use
 	trials    int   // dials in flight that were started during back-off or exhaustion
 	doubtful  int   // dials in flight that no request should rely on
 	notBefore int64 // no trial starts before
@@ -190,6 +192,12 @@ func (c *core) release(l *Lease, now int64, f Fate) {
 	c.stats.hold.add(now - l.acquired)
 	s := l.slot
 	c.unlease(l)
+	if f.Keep && !s.useful {
+		s.useful = true
+		if c.duds > 0 {
+			c.duds, c.fails, c.notBefore, c.dialErr = 0, 0, 0, nil
+		}
+	}
 	if f.MaxLeft >= 0 {
 		s.maxLeft = int32(min(f.MaxLeft, math.MaxInt32))
 	} else if s.maxLeft > 0 {
@@ -246,7 +254,10 @@ func (c *core) denied(s *Slot, err error, now int64) { c.dialFailed(s, err, true
 func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 	d := c.endDial(s)
 	c.stats.dialsOK++
-	c.fails, c.notBefore, c.dialErr = 0, 0, nil
+	c.fails, c.notBefore = c.duds, 0 // after duds dials stay one at a time
+	if c.duds == 0 {
+		c.dialErr = nil
+	}
 	c.exhaustedUntil, c.exhaustedErr = 0, nil
 
 	if r := d.replaces; r != nil {
@@ -254,6 +265,14 @@ func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 	}
 
 	s.conn = conn
+	switch {
+	case d.told:
+		capacity = int(s.capacity)
+	case capacity == Unsettled:
+		capacity = 1
+		s.unsettled = true
+		c.unsettled++
+	}
 	s.capacity = int32(min(capacity, math.MaxInt32))
 	s.born = now
 	if c.n[StateIdle]+c.n[StateLeased] == 0 {
@@ -263,8 +282,14 @@ func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 	}
 	s.ordinal = c.ordinal
 	c.setRetirement(s)
-	if c.hard {
+	switch {
+	case c.hard:
 		c.closeSlot(s, ReasonShutdown)
+		return
+	case d.gone:
+		c.turnedAway(s, d.dud, now)
+		c.closeSlot(s, ReasonPeer)
+		c.dispatch(now)
 		return
 	}
 	c.setState(s, StateIdle)
@@ -378,6 +403,10 @@ func (c *core) closedConn(s *Slot, peerFirst bool, now int64) {
 // setCapacity tells how many exchanges a connection may carry at once.
 func (c *core) setCapacity(s *Slot, n int, now int64) {
 	s.capacity = int32(min(n, math.MaxInt32))
+	c.settled(s)
+	if s.state == StateDialing {
+		s.dial.told = true
+	}
 	if s.state == StateLeased {
 		if has := s.inFlight < s.capacity; has && !s.inRoom {
 			c.enterRoom(s)
@@ -388,11 +417,37 @@ func (c *core) setCapacity(s *Slot, n int, now int64) {
 	c.dispatch(now)
 }
 
+// settled ends the time when a connection's capacity was not known.
+func (c *core) settled(s *Slot) {
+	if s.unsettled {
+		s.unsettled = false
+		c.unsettled--
+	}
+}
+
 // peerClosed tells that a connection is of no use any more; exchanges in flight
-// end by themselves.
-func (c *core) peerClosed(s *Slot, now int64) {
-	c.retire(s, ReasonPeer)
+// end by themselves. dud is not nil when the peer has turned away whoever came: if
+// the connection served nobody, that counts as a failed dial.
+func (c *core) peerClosed(s *Slot, dud error, now int64) {
+	switch {
+	case s.state == StateDialing:
+		s.dial.gone, s.dial.dud = true, dud
+	case (s.state == StateIdle || s.state == StateLeased) && s.doom == ReasonNone:
+		c.turnedAway(s, dud, now)
+		c.retire(s, ReasonPeer)
+	}
 	c.dispatch(now)
+}
+
+// turnedAway counts a connection that the peer has ended, with dud for the reason
+// when it is one for all, as a failed dial if it was of no use to anybody.
+func (c *core) turnedAway(s *Slot, dud error, now int64) {
+	if dud == nil || s.useful {
+		return
+	}
+	c.duds++
+	c.fails, c.dialErr = c.duds, dud
+	c.notBefore = now + backoff(c.fails)
 }
 
 // ---- events of the owner ----

@@ -209,6 +209,7 @@ func (c *core) retire(s *Slot, why Reason) {
 		}
 		c.closeSlot(s, why)
 	case StateLeased:
+		c.settled(s)
 		if s.inRoom {
 			c.leaveRoom(s)
 		}
@@ -227,6 +228,7 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 		c.leaveRoom(s)
 	}
 	c.due.remove(s)
+	c.settled(s)
 	if s.successor != nil {
 		s.successor.dial.replaces = nil
 		s.successor = nil
@@ -240,7 +242,11 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 
 // coming is the number of requests that what is under way will serve. A dial that
 // its request gave up on, or that nobody waits for and is slow, is not relied upon.
-func (c *core) coming() int { return (c.n[StateDialing]-c.doubtful)*c.cfg.Expect + c.probing }
+// A connection whose capacity is not known yet has one request, and is expected to
+// take more.
+func (c *core) coming() int {
+	return (c.n[StateDialing]-c.doubtful)*c.cfg.Expect + c.unsettled*(c.cfg.Expect-1) + c.probing
+}
 
 // live is the number of connections that a waiter may still hope for.
 func (c *core) live() int { return c.n[StateIdle] + c.n[StateLeased] + c.n[StateDraining] }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,7 +130,7 @@ type fakeOwner struct {
 
 func (o *fakeOwner) since() time.Duration { return time.Since(o.base) }
 
-func (o *fakeOwner) Dial(ctx context.Context) (Conn, int, error) {
+func (o *fakeOwner) Dial(ctx context.Context, _ *Slot) (Conn, int, error) {
 	o.mu.Lock()
 	n := len(o.begun)
 	plan := o.usual
@@ -167,7 +168,7 @@ func (o *fakeOwner) Dial(ctx context.Context) (Conn, int, error) {
 	}
 	o.conns = append(o.conns, c)
 	o.maxOpen = max(o.maxOpen, o.open.Add(1))
-	return c, max(plan.capacity, 1), nil
+	return c, cmp.Or(plan.capacity, 1), nil
 }
 
 func (o *fakeOwner) Exhausted(err error) bool { return errors.Is(err, errExhausted) }

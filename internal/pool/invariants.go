@@ -37,7 +37,7 @@ func (c *core) checkInvariants() {
 		fail("%d dials, %d trials, %d doubtful; counted %d, %d, %d", dials, trials, doubtful, c.n[StateDialing], c.trials, c.doubtful)
 	}
 
-	idle, probing, doomed, grantable := 0, 0, 0, 0
+	idle, probing, doomed, grantable, unsettled := 0, 0, 0, 0, 0
 	for s := c.idle.front; s != nil; s = s.next {
 		idle++
 		if s.state != StateIdle || s.inFlight != 0 || s.inRoom {
@@ -48,6 +48,9 @@ func (c *core) checkInvariants() {
 		}
 		if s.doom != ReasonNone {
 			doomed++
+		}
+		if s.unsettled {
+			unsettled++
 		}
 		if s.probing {
 			probing++
@@ -78,12 +81,18 @@ func (c *core) checkInvariants() {
 		}
 	}
 	for s, n := range inFlight {
+		if s.unsettled {
+			unsettled++
+		}
 		if s.inFlight != n {
 			fail("a slot has %d in flight and %d leases", s.inFlight, n)
 		}
 		if s.state == StateLeased && s.inFlight < s.capacity && !s.inRoom {
 			fail("a slot with room is not in the room list")
 		}
+	}
+	if unsettled != c.unsettled {
+		fail("%d connections do not know their capacity; counted %d", unsettled, c.unsettled)
 	}
 	if leases != c.leases.len || len(inFlight) != c.n[StateLeased]+c.n[StateDraining] {
 		fail("%d leases on %d slots; counted %d on %d", leases, len(inFlight), c.leases.len, c.n[StateLeased]+c.n[StateDraining])

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,7 +215,7 @@ func TestPeerClosedRetiresAConnection(t *testing.T) {
 		r.put(ls[0])
 		r.until(time.Second)
 		for _, l := range ls {
-			r.pool.PeerClosed(l.slot)
+			r.pool.PeerClosed(l.slot, nil)
 		}
 		synctest.Wait()
 		r.closedAt(0, time.Second, ReasonPeer)
@@ -223,5 +224,75 @@ func TestPeerClosedRetiresAConnection(t *testing.T) {
 		r.until(2 * time.Second)
 		r.put(ls[1])
 		r.closedAt(1, 2*time.Second, ReasonPeer)
+	})
+}
+
+// A connection that does not know its capacity yet holds further dials back: the
+// requests that it may be able to take wait for its word.
+func TestUnsettledConnectionIsWaitedFor(t *testing.T) {
+	plans := []dialPlan{{takes: time.Second, capacity: Unsettled}, {takes: time.Second, capacity: 3}}
+	bubble(t, func(c *Config) { c.Expect = 100 }, plans, func(r *rig) {
+		calls := []*call{r.begin(), r.begin(), r.begin(), r.begin(), r.begin()}
+		r.until(2 * time.Second)
+		r.dials(0)
+		first := calls[0].getsAt(0, time.Second)
+		for _, c := range calls[1:] {
+			c.waiting()
+		}
+		r.pool.SetCapacity(first.slot, 3)
+		synctest.Wait()
+		ls := []*Lease{first, calls[1].getsAt(0, 2*time.Second), calls[2].getsAt(0, 2*time.Second)}
+		r.until(3 * time.Second)
+		r.dials(0, 2*time.Second)
+		ls = append(ls, calls[3].getsAt(1, 3*time.Second), calls[4].getsAt(1, 3*time.Second))
+		r.put(ls...)
+	})
+}
+
+// A peer that ends every connection before it serves anybody is dialled as rarely
+// as one that refuses.
+func TestDudsHoldUpTheNextDial(t *testing.T) {
+	turned := errors.New("turned away")
+	const ms = time.Millisecond
+	bubble(t, nil, nil, func(r *rig) {
+		for i, at := range []time.Duration{0, 50 * ms, 150 * ms} {
+			c := r.begin()
+			r.until(at)
+			l := c.getsAt(i, at)
+			r.pool.PeerClosed(l.slot, turned)
+			r.drop(l)
+		}
+		var failed *DialError
+		if err := r.begin().failsAt(150 * ms); !errors.As(err, &failed) || failed.Err != turned || failed.Failures != 3 {
+			t.Errorf("after three duds: %v", err)
+		}
+		r.until(350 * ms)
+		l := r.getConn(3)
+		r.dials(0, 50*ms, 150*ms, 350*ms)
+		r.put(l) // it was of use
+		r.pool.PeerClosed(l.slot, turned)
+		synctest.Wait()
+		r.put(r.getConn(4))
+		r.dials(0, 50*ms, 150*ms, 350*ms, 350*ms)
+	})
+}
+
+// What a connection tells before its dial returns counts when it does.
+func TestNewsFromAConnectionThatIsBeingDialled(t *testing.T) {
+	turned := errors.New("turned away")
+	plans := []dialPlan{{takes: time.Second, capacity: Unsettled}, {takes: time.Second}, {takes: time.Second}}
+	bubble(t, func(c *Config) { c.Expect = 10 }, plans, func(r *rig) {
+		calls := []*call{r.begin(), r.begin()}
+		r.pool.SetCapacity(r.pool.core.dials.front, 2)
+		r.until(time.Second)
+		r.put(calls[0].gets(0), calls[1].gets(0))
+		r.pool.CloseIdle()
+		c := r.begin()
+		r.pool.PeerClosed(r.pool.core.dials.front, turned)
+		r.until(2 * time.Second)
+		c.waiting()
+		r.closedAt(1, 2*time.Second, ReasonPeer)
+		r.until(3050 * time.Millisecond)
+		r.put(c.getsAt(2, 3050*time.Millisecond))
 	})
 }

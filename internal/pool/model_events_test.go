@@ -170,6 +170,11 @@ func (m *model) opRelease(a, b byte) bool {
 	if !f.Keep {
 		f.Reason = ReasonError
 		s.over = true
+	} else if !s.useful {
+		s.useful = true
+		if m.duds > 0 {
+			m.duds, m.fails, m.notBefore = 0, 0, 0
+		}
 	}
 	switch b >> 3 & 15 {
 	case 1:
@@ -319,9 +324,15 @@ func (m *model) opEndDial(a, b byte) bool {
 		m.settle()
 		return true
 	}
-	capacity := choose(b>>4, 1, 1, 1, 1, 1, 1, 1, 2, 3, 5, 0, Unlimited)
+	capacity := choose(b>>4, 1, 1, 1, 1, 1, 1, 2, 3, 5, 0, Unlimited, Unsettled, Unsettled)
 	m.logf("dialled %s, capacity %d", m.name(s.s), capacity)
-	s.stage, s.capacity, s.born, s.idleSince = stageOpen, capacity, m.now, m.now
+	s.stage, s.born, s.idleSince = stageOpen, m.now, m.now
+	if s.unsettled = capacity == Unsettled && !s.told; s.unsettled {
+		s.capacity = 1
+	} else if !s.told {
+		s.capacity = capacity
+	}
+	s.over = s.gone
 	if s.initiator != nil {
 		s.initiator.dial, s.initiator = nil, nil
 	}
@@ -329,7 +340,10 @@ func (m *model) opEndDial(a, b byte) bool {
 		s.replaces.succeeded = true
 	}
 	m.dialsOK++
-	m.fails, m.exhausted = 0, false
+	m.fails, m.notBefore, m.exhausted = m.duds, 0, false
+	if s.gone && s.dud && !m.hard {
+		m.turnedAway()
+	}
 	m.c.dialled(s.s, nil, capacity, m.now)
 	m.settle()
 	return true
@@ -372,27 +386,48 @@ func (m *model) opProbed(a, b byte) bool {
 }
 
 func (m *model) opCapacity(a, b byte) bool {
-	s, ok := nth(a, m.inStage(stageOpen))
+	s, ok := nth(a, m.inStage(stageDial, stageOpen))
 	if !ok {
 		return false
 	}
 	s.capacity = choose(b, 0, 1, 2, 3, 5, 100, Unlimited)
+	s.told, s.unsettled = true, false
 	m.logf("capacity of %s: %d", m.name(s.s), s.capacity)
 	m.c.setCapacity(s.s, s.capacity, m.now)
 	m.settle()
 	return true
 }
 
-func (m *model) opPeerClosed(a, _ byte) bool {
-	s, ok := nth(a, m.inStage(stageOpen, stageClosing))
+func (m *model) opPeerClosed(a, b byte) bool {
+	s, ok := nth(a, m.inStage(stageDial, stageOpen, stageClosing))
 	if !ok {
 		return false
 	}
-	m.logf("peer closed %s", m.name(s.s))
-	s.over = true
-	m.c.peerClosed(s.s, m.now)
+	var dud error
+	if b&1 == 1 {
+		dud = errModelDial
+	}
+	m.logf("peer closed %s, dud %v", m.name(s.s), dud)
+	switch {
+	case s.stage == stageDial:
+		s.gone, s.dud = true, dud != nil
+	case dud != nil && !s.useful && !s.probing && (s.s.state == StateIdle || s.s.state == StateLeased),
+		dud != nil && !s.useful && s.probing && s.s.doom == ReasonNone:
+		m.turnedAway()
+		fallthrough
+	default:
+		s.over = true
+	}
+	m.c.peerClosed(s.s, dud, m.now)
 	m.settle()
 	return true
+}
+
+// turnedAway books a connection that served nobody as a failed dial.
+func (m *model) turnedAway() {
+	m.duds++
+	m.fails = m.duds
+	m.notBefore = m.now + min(int64(time.Second), int64(50*time.Millisecond)<<min(m.fails-1, 10))
 }
 
 func (m *model) opSetConfig(a, b byte) bool {

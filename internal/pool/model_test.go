@@ -71,6 +71,10 @@ type modelSlot struct {
 	maxLeft                    int // -1: not told
 	probing                    bool
 	over                       bool // takes no further request
+	unsettled                  bool // its capacity is not known yet
+	useful                     bool // an exchange ended well on it
+	told, gone                 bool // before its dial returned
+	dud                        bool // gone, and turned away whoever came
 	succeeded                  bool // its successor is there
 	draining                   bool
 	blurred                    bool // it was decided about under other settings, or before it was unused
@@ -94,7 +98,7 @@ type model struct {
 
 	soft, hard, evict bool
 	starved           int
-	fails             int
+	fails, duds       int
 	notBefore         int64
 	exhausted         bool
 	exhaustedUntil    int64

@@ -12,10 +12,10 @@ import (
 // pool's lock held.
 type Owner interface {
 	// Dial opens a connection and returns it with the number of exchanges that
-	// it may carry at once. It runs on a goroutine of the pool, bounds its own
+	// it may carry at once, or Unsettled. slot is where it will be. It runs on a goroutine of the pool, bounds its own
 	// time, and must return soon after ctx is cancelled. ctx has the values of the
 	// request that caused the dial, but neither its deadline nor its end.
-	Dial(ctx context.Context) (Conn, int, error)
+	Dial(ctx context.Context, slot *Slot) (Conn, int, error)
 
 	// Exhausted reports whether a dial failed because this host has no port,
 	// descriptor or memory left for it.
@@ -203,10 +203,13 @@ func (p *Pool) SetCapacity(s *Slot, n int) {
 	p.flush()
 }
 
-// PeerClosed tells that the peer takes no further request on a connection.
-func (p *Pool) PeerClosed(s *Slot) {
+// PeerClosed tells that the peer takes no further request on a connection. dud is
+// not nil when it does so with whoever comes, as an overloaded one that greets by
+// turning away: if no exchange ended well on the connection, that counts as a
+// failed dial, and the next dials are held up as after one.
+func (p *Pool) PeerClosed(s *Slot, dud error) {
 	p.mu.Lock()
-	p.core.peerClosed(s, p.now())
+	p.core.peerClosed(s, dud, p.now())
 	p.flush()
 }
 
@@ -395,7 +398,7 @@ func (p *Pool) startDial(s *Slot) {
 	}
 	p.mu.Unlock()
 	go func() {
-		conn, capacity, err := p.owner.Dial(ctx)
+		conn, capacity, err := p.owner.Dial(ctx, s)
 		cancel()
 		exhausted := err != nil && p.owner.Exhausted(err)
 		p.mu.Lock()

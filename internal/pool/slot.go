@@ -66,17 +66,19 @@ type Slot struct {
 	conn Conn
 	dial *dialing // nil once the dial has ended
 
-	state    State
-	probing  bool   // out for a probe, still in the idle list
-	inRoom   bool   // in core.room
-	heralded bool   // its successor has been considered
-	reason   Reason // why it is draining or closing
-	doom     Reason // why it is closed when its probe returns
-	capacity int32  // exchanges that it may carry at once
-	inFlight int32
-	maxLeft  int32  // requests that the peer still allows; -1 when it did not say
-	heapPos  int32  // place in core.due, -1 when not there
-	sweep    uint32 // the last sweep that looked at it
+	state     State
+	probing   bool   // out for a probe, still in the idle list
+	inRoom    bool   // in core.room
+	heralded  bool   // its successor has been considered
+	useful    bool   // an exchange has ended well on it
+	unsettled bool   // its capacity is not known yet; it is 1 meanwhile
+	reason    Reason // why it is draining or closing
+	doom      Reason // why it is closed when its probe returns
+	capacity  int32  // exchanges that it may carry at once
+	inFlight  int32
+	maxLeft   int32  // requests that the peer still allows; -1 when it did not say
+	heapPos   int32  // place in core.due, -1 when not there
+	sweep     uint32 // the last sweep that looked at it
 
 	requests  uint64
 	born      int64
@@ -103,6 +105,11 @@ type dialing struct {
 	trial       bool    // tries whether the endpoint can be dialled again
 	cancelled   bool
 	doubtful    bool // its request lost patience with it
+
+	// What the connection has told before the dial returned it.
+	told bool  // its capacity, which is in the slot
+	gone bool  // that the peer has ended it
+	dud  error // and with what for a reason; see peerClosed
 }
 
 // Conn returns the connection; nil while it is being dialled.
