@@ -41,10 +41,15 @@ func (c *conn) Close(why pool.Reason) (peerFirst bool) {
 	if why != pool.ReasonUpgrade {
 		peerFirst = c.h1.Close()
 	}
+	c.closed(why, peerFirst)
+	return peerFirst
+}
+
+// closed tells of the connection's end.
+func (c *conn) closed(why pool.Reason, peerFirst bool) {
 	if tr := c.ep.t.config.Trace; tr != nil && tr.Closed != nil {
 		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info(), Reason: why.String(), ByPeer: peerFirst})
 	}
-	return peerFirst
 }
 
 // logUnsolicited tells of what a server sent on an idle connection, as net/http

@@ -1,11 +1,12 @@
 package berth
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
-	"time"
+	"net/url"
+	"slices"
+	"sync/atomic"
 
 	"github.com/berth-go/berth/internal/dial"
 	"github.com/berth-go/berth/internal/h1"
@@ -44,98 +45,120 @@ type endpoint struct {
 	tls     *tls.Config // nil without TLS
 	pool    *pool.Pool
 
+	proxy     *url.URL      // nil without one
+	fields    [2][]h1.Field // sent with every request, without and with acceptGzip
+	absolute  bool          // the proxy is told the whole URL of each request
+	protocols protocols
+	history   dial.History
+	expected  atomic.Int32 // requests at once, of a connection that has not told
+
 	// Guarded by the table's lock.
 	aliases []alias
 	next    *endpoint // another one whose key has the same hash
 }
 
-// endpointFor returns the endpoint of a request whose scheme is http or https.
+// endpointFor returns the endpoint of a request whose scheme is http, https or
+// unix.
 func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 	a := alias{req.URL.Scheme, req.URL.Host}
+	var proxy *url.URL
+	if t.config.Proxy != nil && a.scheme != "unix" {
+		var err error
+		if proxy, err = t.proxyFor(req); err != nil {
+			return nil, err
+		}
+		if proxy != nil {
+			a.scheme += "|" + proxyKey(proxy)
+		}
+	}
+	http1 := a.scheme[0] == 'h' && t.protocols.http2 && upgrades(req)
+	if http1 {
+		a.scheme += "|1"
+	}
 	if ep := t.endpoints.lookup(a); ep != nil {
 		return ep, nil
 	}
-	key, err := makeKey(a.scheme, a.host)
+	key, err := makeKey(req.URL.Scheme, a.host)
 	if err != nil {
 		return nil, &RequestError{Reason: err.Error()}
 	}
-	ep := t.endpoints.add(key, a, func() *endpoint { return t.newEndpoint(key) })
+	if t.config.Proxy == nil && key.scheme != "unix" {
+		if proxy, err = t.proxyFor(req); err != nil {
+			return nil, err
+		}
+	}
+	key.http1 = http1 && key.scheme == "https"
+	key = key.through(proxy)
+	ep := t.endpoints.add(key, a, func() *endpoint { return t.newEndpoint(key, proxy) })
 	if ep == nil {
 		return nil, &ClosedError{}
 	}
 	return ep, nil
 }
 
-func (t *Transport) newEndpoint(key endpointKey) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine}
-	if key.scheme == "https" {
-		ep.tls = t.tlsConfig(key)
+// upgrades says that a request asks for another protocol, which HTTP/2 cannot
+// change to (RFC 9113 §8.6).
+func upgrades(req *http.Request) bool {
+	c := req.Header["Connection"]
+	return len(c) > 0 && req.Header["Upgrade"] != nil && h1.HasToken(c, "upgrade")
+}
+
+func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
+	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: proxy}
+	ep.fields[1] = acceptGzip
+	ep.protocols = t.protocols
+	if key.http1 {
+		ep.protocols = protocols{http1: true}
 	}
-	ep.pool = pool.New(ep, nil, t.clock, &t.pool, &t.shared)
+	cfg := &t.pool
+	switch {
+	case key.scheme == "https":
+		ep.tls = t.tlsConfig(key, ep.protocols)
+		if slices.Contains(ep.tls.NextProtos, "h2") {
+			cfg = &t.poolUnknown
+		}
+	case proxy != nil && key.host == "":
+		ep.absolute = true
+		ep.fields = proxyFields(proxy)
+		ep.protocols.h2c = false
+	case ep.protocols.h2c:
+		cfg = &t.poolUnknown
+	}
+	ep.expected.Store(int32(cfg.Expect))
+	ep.pool = pool.New(ep, nil, t.clock, cfg, &t.shared)
 	return ep
 }
 
-// tlsConfig returns the endpoint's own TLS configuration.
-func (t *Transport) tlsConfig(key endpointKey) *tls.Config {
+// tlsConfig returns the endpoint's own TLS configuration. Where the caller's lists
+// protocols, those that it does not list are not offered.
+func (t *Transport) tlsConfig(key endpointKey, p protocols) *tls.Config {
+	c := t.cloneTLS(key.sni)
+	if len(c.NextProtos) > 0 && !slices.Contains(c.NextProtos, "h2") && p.http1 {
+		p.http2 = false
+	}
+	c.NextProtos = p.alpn()
+	return c
+}
+
+// proxyTLS returns the TLS configuration for the endpoint's proxy.
+func (ep *endpoint) proxyTLS() *tls.Config {
+	c := ep.t.cloneTLS(ep.proxy.Hostname())
+	c.NextProtos = []string{"http/1.1"}
+	return c
+}
+
+func (t *Transport) cloneTLS(serverName string) *tls.Config {
 	c := t.config.TLS.Clone()
 	if c == nil {
 		c = &tls.Config{}
 	}
 	if c.ServerName == "" {
-		c.ServerName = key.sni
+		c.ServerName = serverName
 	}
-	c.NextProtos = []string{"http/1.1"}
 	if c.ClientSessionCache == nil {
 		c.ClientSessionCache = &dial.SessionCache{}
 	}
 	return c
-}
-
-// Dial opens a connection for the pool.
-func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, error) {
-	ctx = gatedTrace(ctx)
-	start := ep.t.now()
-	c, err := ep.connect(ctx)
-	if tr := ep.t.config.Trace; tr != nil && tr.Dialed != nil {
-		i := DialInfo{Endpoint: ep.name, Duration: time.Duration(ep.t.now() - start), Err: err}
-		if c != nil {
-			i.Conn = c.info()
-		}
-		tr.Dialed(i)
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	return c, 1, nil
-}
-
-func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
-	dctx := ctx
-	timeout := or(ep.policy.DialTimeout, defaultDialTimeout, 0)
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		dctx, cancel = context.WithTimeoutCause(ctx, timeout, &dialTimeout{timeout})
-		defer cancel()
-	}
-	nc, err := ep.t.dialer.Connect(dctx, ep.key.host, ep.key.port)
-	if err != nil {
-		if cause := context.Cause(dctx); cause != nil && ctx.Err() == nil {
-			err = cause // says how long, which the resolver's and the dialler's own do not
-		}
-		return nil, err
-	}
-	c := &conn{ep: ep}
-	c.h1.Init(nc, ep.t.config.DialContext == nil, c)
-	if ep.tls == nil {
-		return c, nil
-	}
-	tc, err := dial.Handshake(ctx, c.h1.Raw(), ep.tls, or(ep.policy.TLSTimeout, defaultTLSTimeout, 0))
-	if err != nil {
-		return nil, err
-	}
-	state := tc.ConnectionState()
-	c.h1.UseTLS(tc, &state)
-	return c, nil
 }
 
 func addrString(a net.Addr) string {
@@ -144,13 +167,6 @@ func addrString(a net.Addr) string {
 	}
 	return a.String()
 }
-
-// dialTimeout: resolving and connecting took longer than DialTimeout.
-type dialTimeout struct{ after time.Duration }
-
-func (e *dialTimeout) Error() string   { return "dial timeout after " + e.after.String() }
-func (e *dialTimeout) Timeout() bool   { return true }
-func (e *dialTimeout) Temporary() bool { return true }
 
 // Exhausted tells the pool that this host has run out of something.
 func (ep *endpoint) Exhausted(err error) bool { return dial.Exhausted(err) != dial.None }

@@ -198,6 +198,29 @@ func (e *ResponseHeaderTimeoutError) Temporary() bool { return true }
 // Is reports true for context.DeadlineExceeded.
 func (e *ResponseHeaderTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
+// StreamError: the server has reset the request's HTTP/2 stream (RFC 9113 §5.4.2).
+// Other requests on the connection go on. It unwraps to net/http's own error, which
+// golang.org/x/net/http2.StreamError can be had of by errors.As. Code BERTH1015.
+type StreamError struct {
+	Endpoint  string
+	ErrorCode uint32 // RFC 9113 §7
+	Err       error
+	sent      bool
+}
+
+func (e *StreamError) Error() string {
+	return fmt.Sprintf("berth: %s: %v [BERTH1015]", e.Endpoint, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *StreamError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1015.
+func (e *StreamError) Code() string { return "BERTH1015" }
+
+// NotSent reports whether the server has certainly not acted upon the request.
+func (e *StreamError) NotSent() bool { return !e.sent }
+
 // ServerClosedError: the server closed a connection that it had used before, just
 // as a request was sent on it, and the request cannot be sent again safely. Code
 // BERTH1009.

@@ -17,16 +17,54 @@ type endpointKey struct {
 	port   string
 	sni    string // the TLS server name; "" without TLS
 
-	// The key has its whole shape from the beginning, since every map and comparison
-	// depends on it. These are constant until proxies, TLS identities and groups exist.
+	proxy string // with its credentials; "" for none
 
-	proxy string //lint:ignore U1000 "" for none
+	// http1 keeps requests that upgrade the protocol apart where others may get
+	// HTTP/2.
+	http1 bool
+
+	// The key has its whole shape from the beginning, since every map and comparison
+	// depends on it. These are constant until TLS identities and groups exist.
+
 	tlsID string //lint:ignore U1000 tells TLS configurations apart; "" is the transport's
 	group string //lint:ignore U1000 "" is the default group
 }
 
+// through returns the key of an endpoint behind a proxy; nil is none. Requests with
+// scheme http go to an HTTP proxy itself, wherever they are for: its connections are
+// interchangeable.
+func (k endpointKey) through(proxy *url.URL) endpointKey {
+	if proxy == nil {
+		return k
+	}
+	k.proxy = proxyKey(proxy)
+	if k.scheme == "http" && (proxy.Scheme == "http" || proxy.Scheme == "https") {
+		k.host, k.port = "", ""
+	}
+	return k
+}
+
 // name is the endpoint as people read it: no credentials, no path, no query.
 func (k endpointKey) name() string {
+	name := k.origin()
+	if k.proxy != "" {
+		u, _ := url.Parse(k.proxy)
+		name += " through " + proxyName(u)
+	}
+	if k.http1 {
+		name += " (upgrade)"
+	}
+	return name
+}
+
+// origin names what the endpoint's requests are for.
+func (k endpointKey) origin() string {
+	switch {
+	case k.scheme == "unix":
+		return "unix://" + k.host
+	case k.host == "":
+		return k.scheme + "://*"
+	}
 	host := k.host
 	if k.port != defaultPort(k.scheme) {
 		host = net.JoinHostPort(k.host, k.port)
@@ -45,6 +83,9 @@ func defaultPort(scheme string) string {
 
 // makeKey makes the key for scheme and the host of a URL, "host" or "host:port".
 func makeKey(scheme, hostport string) (endpointKey, error) {
+	if scheme == "unix" {
+		return endpointKey{scheme: scheme, host: hostport}, nil
+	}
 	u := url.URL{Host: hostport}
 	k := endpointKey{scheme: scheme, host: u.Hostname(), port: u.Port()}
 	if k.port == "" {
@@ -77,18 +118,25 @@ func isASCII(s string) bool {
 }
 
 // parseEndpoint makes the key for a URL given as text.
-func parseEndpoint(rawURL string) (endpointKey, error) {
+func parseEndpoint(rawURL string) (endpointKey, *url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		// The parser's own text quotes the URL, credentials and all.
-		return endpointKey{}, &ConfigError{Field: "endpoint", Reason: "not a URL; write it like https://api.example.com"}
+		return endpointKey{}, nil, &ConfigError{Field: "endpoint", Reason: "not a URL; write it like https://api.example.com"}
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return endpointKey{}, &ConfigError{Field: "endpoint", Reason: fmt.Sprintf("scheme %q; only http and https have endpoints", u.Scheme)}
+	host := u.Host
+	switch u.Scheme {
+	case "http", "https":
+	case "unix":
+		if host, _, err = splitUnix(u); err != nil {
+			return endpointKey{}, nil, &ConfigError{Field: "endpoint", Reason: err.Error()}
+		}
+	default:
+		return endpointKey{}, nil, &ConfigError{Field: "endpoint", Reason: fmt.Sprintf("scheme %q; only http, https and unix have endpoints", u.Scheme)}
 	}
-	k, err := makeKey(u.Scheme, u.Host)
+	k, err := makeKey(u.Scheme, host)
 	if err != nil {
-		return k, &ConfigError{Field: "endpoint", Reason: err.Error()}
+		return k, nil, &ConfigError{Field: "endpoint", Reason: err.Error()}
 	}
-	return k, nil
+	return k, u, nil
 }

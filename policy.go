@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/h2"
 	"github.com/berth-go/berth/internal/pool"
 )
 
@@ -86,6 +87,28 @@ type Policy struct {
 	// server.
 	DisableKeepAlives bool `json:"disable_keep_alives"`
 
+	// MaxStreamsPerConn limits the requests at once on one HTTP/2 connection; more
+	// of them open further connections. Default: what the server allows.
+	MaxStreamsPerConn int `json:"max_streams_per_conn"`
+
+	// PingInterval is how long an HTTP/2 connection, idle or not, may bring no frame
+	// until the server is asked whether it lives (RFC 9113 §6.7). Default 30 s; with
+	// the default IdleTimeout an unused connection is asked once. Negative: never.
+	PingInterval time.Duration `json:"ping_interval"`
+
+	// PingTimeout is how long it may take to answer; then the connection is lost.
+	// Default 15 s. It cannot be off while PingInterval is on.
+	PingTimeout time.Duration `json:"ping_timeout"`
+
+	// MaxInflateRatio bounds how much larger than what arrived a response may become
+	// that Berth decompresses; it is looked at from 1 MiB on. Default 250: text
+	// rarely passes 50, and 1,032 is all that gzip can do. A response beyond it
+	// fails with *InflateError.
+	MaxInflateRatio int `json:"max_inflate_ratio"`
+
+	// MaxInflatedBytes bounds a decompressed response altogether. Default: none.
+	MaxInflatedBytes int64 `json:"max_inflated_bytes"`
+
 	// Strict rejects responses that RFC 9112 merely lets a recipient tolerate, such
 	// as a bare LF as a line end. By default they are accepted and their
 	// connection is not used again.
@@ -106,6 +129,9 @@ const (
 	defaultMaxHeaderBytes        = 1 << 20
 	defaultDrainBytes            = 256 << 10
 	defaultDrainTimeout          = 50 * time.Millisecond
+	defaultPingInterval          = 30 * time.Second
+	defaultPingTimeout           = 15 * time.Second
+	defaultMaxInflateRatio       = 250
 )
 
 // What is no policy yet.
@@ -124,6 +150,8 @@ func (p *Policy) validate() error {
 	switch {
 	case p.MaxConns > 0 && p.MaxIdle > p.MaxConns:
 		return bad("MaxIdle", "%d is more than MaxConns, which is %d", p.MaxIdle, p.MaxConns)
+	case p.PingTimeout < 0 && p.PingInterval >= 0:
+		return bad("PingTimeout", "cannot be off while PingInterval is on; 0 is the default of 15s")
 	case p.MaxResponseHeaderBytes < 0:
 		return bad("MaxResponseHeaderBytes", "cannot be off; 0 is the default of 1 MiB")
 	case p.MaxResponseHeaderBytes > 0 && p.MaxResponseHeaderBytes < 128:
@@ -165,6 +193,19 @@ func (p *Policy) pool() pool.Config {
 		c.MaxRequests = 1
 	}
 	return c
+}
+
+// http2 returns the policy as the HTTP/2 side knows it.
+func (p *Policy) http2() h2.Options {
+	return h2.Options{
+		MaxHeadBytes:    or(p.MaxResponseHeaderBytes, defaultMaxHeaderBytes, defaultMaxHeaderBytes),
+		HeaderTimeout:   or(p.ResponseHeaderTimeout, 0, 0),
+		ContinueTimeout: or(p.ExpectContinueTimeout, defaultExpectContinueTimeout, 0),
+		PingAfter:       or(p.PingInterval, defaultPingInterval, 0),
+		PingTimeout:     or(p.PingTimeout, defaultPingTimeout, 0),
+		SettingsTimeout: or(p.TLSTimeout, defaultTLSTimeout, 0),
+		MaxStreams:      or(p.MaxStreamsPerConn, 0, 0),
+	}
 }
 
 // engine returns the policy as the HTTP/1.1 engine knows it.

@@ -311,7 +311,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var list []string
 				var r *rig
-				r = newRig(t, berth.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				r = newRig(t, berth.Config{DisableCompression: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 					c, err := r.net.DialContext(ctx, network, addr)
 					return writes{c, &list}, err
 				}}, origin.Serve(ok("")))

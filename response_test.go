@@ -78,7 +78,7 @@ func TestTraceEvents(t *testing.T) {
 				defer mu.Unlock()
 				return slices.Clone(events)
 			}
-			request := []string{"field Host", "field User-Agent", "WroteHeaders", "WroteRequest <nil>", "GotFirstResponseByte", "1xx 103", "PutIdleConn <nil>"}
+			request := []string{"field Host", "field User-Agent", "field Accept-Encoding", "WroteHeaders", "WroteRequest <nil>", "GotFirstResponseByte", "1xx 103", "PutIdleConn <nil>"}
 			fresh := []string{"GetConn", "ConnectStart", "ConnectDone <nil>"}
 			if scheme == "https" {
 				fresh = append(fresh, "TLSHandshakeStart", "TLSHandshakeDone <nil>")

@@ -3,10 +3,13 @@ package berth
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
+	"time"
 
 	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/h2"
 	"github.com/berth-go/berth/internal/pool"
 )
 
@@ -20,16 +23,38 @@ import (
 // used before and nothing of the request can have been acted upon: nothing was
 // sent, or the method is idempotent and no byte of a response came.
 //
-// Errors: *RequestError, *AcquireTimeoutError, *QueueFullError, *DialError,
+// Over HTTP/2 the first is not asked: what the server has refused, or left out when
+// it went away, is sent again whatever the method.
+//
+// Errors: *RequestError, *ProxyError within a *DialError, *StreamError, *AcquireTimeoutError, *QueueFullError, *DialError,
 // *ResourceError, *ProtocolError, *ResponseHeaderTimeoutError, *ServerClosedError,
 // *ConnError, *ClosedError; the cause of the context when it was cancelled; what
 // the request's own body said; tls.RecordHeaderError and errors of the network as
 // they are.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.init()
+	if err := checkFields(req); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	original := req
+	if t.alternate.Load() != nil {
+		resp, next, err := t.tryAlternate(req)
+		if next == nil {
+			return resp, err
+		}
+		req = next
+	}
 	if err := checkRequest(req); err != nil {
 		closeBody(req)
 		return nil, err
+	}
+	if req.URL.Scheme == "unix" {
+		var err error
+		if req, err = overUnix(req); err != nil {
+			closeBody(original)
+			return nil, err
+		}
 	}
 	framing, probe, err := h1.FrameRequest(req)
 	if err != nil {
@@ -48,16 +73,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		h1.AwaitClientTimeout(req, err)
 		return nil, err
 	}
-	resp.Request = req
+	resp.Request = original
 	return resp, nil
 }
+
+// maxAttempts bounds how often a request is sent whose server says each time that
+// it has not looked at it. Those behind a GOAWAY are many when a server takes one
+// request per connection.
+const maxAttempts = 100
 
 // roundTrip makes attempts until one has a response or a final error.
 func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response, error) {
 	ctx := req.Context()
 	x.Trace = httptrace.ContextClientTrace(ctx)
 	framing := x.Head.Framing
-	for {
+	gzip := t.wantsGzip(req)
+	for attempt := 1; ; attempt++ {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -67,74 +98,129 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response
 		}
 		x.Options = ep.options
 		x.Head.Framing = framing
-		x.Head.Close, x.Head.Extra = wantsClose(req, ep.policy)
+		x.Head.Close = wantsClose(req, ep.policy)
+		x.Head.Extra = ep.fields[0]
+		if gzip {
+			x.Head.Extra = ep.fields[1]
+		}
+		if ep.proxy != nil {
+			x.Head.AbsoluteForm = ep.absolute
+			x.Head.DropProxyAuth = !ep.absolute || ep.proxy.User != nil
+		}
 
-		c, reused, err := ep.acquire(ctx, req, x.Trace)
+		l, err := ep.acquire(ctx, req, x.Trace)
 		if err == pool.ErrForgotten {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		reused := l.Reused()
 		x.Reused = reused
-		resp, err := c.h1.RoundTrip(x)
+		resp, mux, err := exchange(x, l, gzip)
 		if err == nil {
+			if gzip && resp.Body != http.NoBody {
+				ep.inflate(resp)
+			}
 			return resp, nil
 		}
 		e := err.(*h1.Error)
-		if !retryable(req, e, reused) || !rewind(req, x) {
+		if attempt >= maxAttempts || !retryable(req, e, reused, mux) || !rewind(req, x) {
 			return nil, ep.exchangeError(e, reused)
 		}
 		if tr := t.config.Trace; tr != nil && tr.Retried != nil {
 			tr.Retried(RetryInfo{Endpoint: ep.name, Err: e.Err, Sent: e.Sent})
 		}
+		if mux && !pause(ctx, e, attempt) {
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
-// wantsClose says whether the request ends its connection, and which field has to
-// be added to say so: the engine writes Connection: close for Request.Close, but
-// not twice.
-func wantsClose(req *http.Request, p *Policy) (bool, []h1.Field) {
-	if req.Close || h1.HasToken(req.Header["Connection"], "close") {
-		return true, nil
+// exchange sends the request on the connection that it was lent, and says whether
+// that speaks HTTP/2. An error is an *h1.Error.
+func exchange(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Response, bool, error) {
+	if c, ok := l.Conn().(*conn); ok {
+		c.lease = l
+		resp, err := c.h1.RoundTrip(x)
+		return resp, false, err
 	}
-	if p.DisableKeepAlives && !h1.HasToken(req.Header["Connection"], "Upgrade") {
-		return true, nil
+	resp, err := l.Conn().(*muxConn).roundTrip(x, l, gzip)
+	if err != nil {
+		return nil, true, err
 	}
-	return false, nil
+	return resp, true, nil
+}
+
+// pause waits before a request is sent again that the server refused, longer each
+// time: it may be overloaded. Other connections are tried at once. It reports false
+// when ctx ended the wait.
+func pause(ctx context.Context, e *h1.Error, attempt int) bool {
+	var refused *h2.StreamError
+	if !errors.As(e.Err, &refused) || attempt < 2 {
+		return true
+	}
+	d := min(5*time.Millisecond<<min(attempt, 10), time.Second)
+	t := time.NewTimer(d/2 + rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// wantsClose says whether the request ends its connection. The engine writes
+// Connection: close then, unless the request's own fields say so.
+func wantsClose(req *http.Request, p *Policy) bool {
+	c := req.Header["Connection"]
+	return req.Close || h1.HasToken(c, "close") || p.DisableKeepAlives && !h1.HasToken(c, "Upgrade")
 }
 
 // acquire leases a connection for the request.
-func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httptrace.ClientTrace) (*conn, bool, error) {
+func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httptrace.ClientTrace) (*pool.Lease, error) {
 	var gate *traceGate
 	if trace != nil {
 		if trace.GetConn != nil {
-			trace.GetConn(ep.hostPort())
+			trace.GetConn(ep.hostPort(req))
 		}
 		ctx, gate = withGate(ctx, trace)
 	}
 	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: h1.LegacyCancel(req)}
 	r.Budget, r.BudgetIsDefault = or(ep.policy.AcquireTimeout, defaultAcquireTimeout, pool.Never), ep.policy.AcquireTimeout == 0
-	l, err := ep.pool.Acquire(ctx, ep.t.now(), r)
+	start := ep.t.now()
+	l, err := ep.pool.Acquire(ctx, start, r)
 	gate.close()
 	if err != nil {
 		if err == pool.ErrForgotten {
-			return nil, false, err
+			return nil, err
 		}
-		return nil, false, ep.acquireError(req, err)
+		return nil, ep.acquireError(req, err)
 	}
-	c := l.Conn().(*conn)
-	c.lease = l
+	if tr := ep.t.config.Trace; tr != nil && tr.Acquired != nil {
+		tr.Acquired(ep.acquired(l, start))
+	}
 	if trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{Conn: c.h1.NetConn(), Reused: l.Reused(), WasIdle: l.Reused() && l.Idle() > 0, IdleTime: l.Idle()})
+		trace.GotConn(httptrace.GotConnInfo{Conn: tied(l).h1.NetConn(), Reused: l.Reused(), WasIdle: l.Reused() && l.Idle() > 0, IdleTime: l.Idle()})
 	}
-	return c, l.Reused(), nil
+	return l, nil
 }
 
-// retryable decides whether a request that got no response may be sent again.
-func retryable(req *http.Request, e *h1.Error, reused bool) bool {
+// tied returns what a lent connection has in common, whatever it speaks.
+func tied(l *pool.Lease) *conn {
+	if m, ok := l.Conn().(*muxConn); ok {
+		return m.conn
+	}
+	return l.Conn().(*conn)
+}
+
+// retryable decides whether a request that got no response may be sent again. A new
+// HTTP/1.1 connection that fails says that the server does; over HTTP/2 it may just
+// have gone away with all its streams.
+func retryable(req *http.Request, e *h1.Error, reused, mux bool) bool {
 	switch {
-	case !reused || !e.Network || e.Received:
+	case !reused && !mux || !e.Network || e.Received:
 		return false
 	case !e.Sent:
 		return true
@@ -182,6 +268,8 @@ func closeBody(req *http.Request) {
 func (ep *endpoint) exchangeError(e *h1.Error, reused bool) error {
 	var (
 		protocol *h1.ProtocolError
+		broken   *h2.ConnError
+		reset    *h2.StreamError
 		request  *h1.RequestError
 		length   *h1.BodyLengthError
 		header   *h1.HeaderTimeoutError
@@ -193,6 +281,10 @@ func (ep *endpoint) exchangeError(e *h1.Error, reused bool) error {
 		return &ResponseHeaderTimeoutError{Endpoint: ep.name, After: header.After}
 	case errors.As(e.Err, &protocol):
 		return &ProtocolError{Endpoint: ep.name, Err: protocol}
+	case errors.As(e.Err, &broken):
+		return &ProtocolError{Endpoint: ep.name, Err: broken}
+	case errors.As(e.Err, &reset):
+		return &StreamError{Endpoint: ep.name, ErrorCode: reset.Code, Err: reset, sent: e.Sent}
 	case errors.As(e.Err, &request):
 		return &RequestError{Reason: request.Detail}
 	case errors.As(e.Err, &length):

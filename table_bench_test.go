@@ -37,11 +37,11 @@ func BenchmarkEndpoints(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c, _, err := ep.acquire(b.Context(), req, nil)
+		c, err := ep.acquire(b.Context(), req, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.Done(pool.Fate{Keep: true, MaxLeft: -1})
+		c.Release(tr.now(), pool.Fate{Keep: true, MaxLeft: -1})
 	}
 	each := float64(live()-before) / n
 	i := 0

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/pool"
 )
 
 // Trace is told what connections do. A nil function costs nothing. Functions are
@@ -16,9 +18,10 @@ import (
 // not block. What one request sees is net/http/httptrace's affair, which is served
 // as well.
 type Trace struct {
-	Dialed  func(DialInfo)  // a dial has ended
-	Closed  func(CloseInfo) // a connection is closed
-	Retried func(RetryInfo) // a request is sent again on another connection
+	Dialed   func(DialInfo)    // a dial has ended
+	Acquired func(AcquireInfo) // a request has got its connection
+	Closed   func(CloseInfo)   // a connection is closed
+	Retried  func(RetryInfo)   // a request is sent again on another connection
 }
 
 // ConnInfo tells connections apart.
@@ -32,8 +35,20 @@ type ConnInfo struct {
 type DialInfo struct {
 	Endpoint string
 	Conn     ConnInfo
-	Duration time.Duration // name, connection and TLS
+	Why      string        // "demand": a request had to wait; "trial": the same, after dials that failed; "successor": of a connection near the end of its lifetime
+	HTTP2    bool          // what the connection speaks
+	Duration time.Duration // name, connection, proxy and TLS
 	Err      error
+}
+
+// AcquireInfo describes how a request came by its connection.
+type AcquireInfo struct {
+	Endpoint string
+	Conn     ConnInfo
+	Waited   time.Duration // in the queue, a dial included
+	Chosen   string        // "idle": it was free; "shared": it had room beside other requests; "released": another request gave it back; "dialed": it was opened meanwhile
+	Requests uint64        // that it carried before
+	Idle     time.Duration // how long it had been unused
 }
 
 // CloseInfo describes the end of a connection.
@@ -51,8 +66,35 @@ type RetryInfo struct {
 	Sent     bool  // something of it may have left
 }
 
+// acquired describes a lease that was granted since start.
+func (ep *endpoint) acquired(l *pool.Lease, start int64) AcquireInfo {
+	i := AcquireInfo{Endpoint: ep.name, Conn: tied(l).info(), Waited: time.Duration(ep.t.now() - start), Requests: l.Before(), Idle: l.Idle()}
+	switch {
+	case l.Waited() && i.Requests == 0:
+		i.Chosen = "dialed"
+	case l.Waited():
+		i.Chosen = "released"
+	case l.Shared():
+		i.Chosen = "shared"
+	default:
+		i.Chosen = "idle"
+	}
+	return i
+}
+
 // hostPort is what httptrace's GetConn is told.
-func (ep *endpoint) hostPort() string { return net.JoinHostPort(ep.key.host, ep.key.port) }
+func (ep *endpoint) hostPort(req *http.Request) string {
+	switch {
+	case ep.absolute: // the key has the proxy only
+		if k, err := makeKey(req.URL.Scheme, req.URL.Host); err == nil {
+			return net.JoinHostPort(k.host, k.port)
+		}
+		return req.URL.Host
+	case ep.key.scheme == "unix":
+		return ep.key.host
+	}
+	return net.JoinHostPort(ep.key.host, ep.key.port)
+}
 
 // traceGate lets the hooks of a request's httptrace through to its dial, as long
 // as the request waits for it. A dial may outlive its request; hooks may not.

@@ -2,13 +2,16 @@ package berth
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
 	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/h2"
 	"github.com/berth-go/berth/internal/pool"
 )
 
@@ -26,9 +29,15 @@ type Transport struct {
 	clock     func() int64
 	dialer    dial.Dialer
 	shared    pool.Shared
+	protocols protocols
+	http2     *h2.Engine
 	pool      pool.Config // of the transport's policy
 	engine    *h1.Options // the same
-	endpoints endpointTable
+	alternate atomic.Pointer[map[string]http.RoundTripper]
+
+	// poolUnknown is for an endpoint that has not told yet whether it speaks HTTP/2.
+	poolUnknown pool.Config
+	endpoints   endpointTable
 }
 
 // init prepares the first use.
@@ -38,6 +47,10 @@ func (t *Transport) init() {
 		t.clock = t.now
 		t.dialer.DialContext = t.config.DialContext
 		t.pool, t.engine = t.config.Policy.pool(), t.config.Policy.engine()
+		t.poolUnknown = t.pool
+		t.poolUnknown.Expect = unknownStreams
+		t.protocols = protocolsFor(t.config.Protocols)
+		t.http2 = h2.NewEngine(t.config.Policy.http2(), t.config.HTTP2)
 		t.endpoints.init()
 	})
 }
@@ -89,12 +102,21 @@ func (t *Transport) Close() error {
 }
 
 // Endpoint returns the endpoint that requests to rawURL go to, whether any did so
-// far or not. The error names what is wrong with rawURL.
+// far or not. Config.Proxy is asked for a GET of it: plain HTTP through a proxy has
+// the proxy for its endpoint, whatever the origin. The error names what is wrong
+// with rawURL.
 func (t *Transport) Endpoint(rawURL string) (*Endpoint, error) {
 	t.init()
-	key, err := parseEndpoint(rawURL)
+	key, u, err := parseEndpoint(rawURL)
 	if err != nil {
 		return nil, err
+	}
+	if key.scheme != "unix" {
+		proxy, err := t.proxyFor(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
+		if err != nil {
+			return nil, &ConfigError{Field: "Proxy", Reason: err.Error()}
+		}
+		key = key.through(proxy)
 	}
 	return &Endpoint{t: t, key: key}, nil
 }

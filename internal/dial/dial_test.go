@@ -53,7 +53,7 @@ func TestRace(t *testing.T) {
 				}
 				ends := map[int]net.Conn{}
 				start := time.Now()
-				c, err := race(t.Context(), list, func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+				c, _, err := race(t.Context(), list, func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 					i := int(a.Addr().As4()[3])
 					select {
 					case <-ctx.Done():
@@ -89,7 +89,7 @@ func TestRaceEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		_, err := race(ctx, addrs("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"), func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+		_, _, err := race(ctx, addrs("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"), func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
@@ -104,11 +104,43 @@ func TestFamiliesTakeTurns(t *testing.T) {
 	for _, a := range []string{"2001:db8::1", "2001:db8::2", "192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3"} {
 		ips = append(ips, netip.MustParseAddr(a))
 	}
-	got := fmt.Sprint(interleave(ips, 80))
+	got := fmt.Sprint(interleave(ips, 80, 0, false))
 	want := fmt.Sprint(addrs("[2001:db8::1]:80", "192.0.2.1:80", "[2001:db8::2]:80", "192.0.2.2:80", "192.0.2.3:80"))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+}
+
+// Dials spread over the addresses (golang/go#31698), and the family that lost the
+// last race waits behind the other one for ten minutes (RFC 8305 §4).
+func TestHistoryOrdersTheNextDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ips []netip.Addr
+		for _, a := range []string{"2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+			ips = append(ips, netip.MustParseAddr(a))
+		}
+		var h History
+		first := func(want string) []netip.AddrPort {
+			t.Helper()
+			list := h.order(ips, 80)
+			if len(list) != len(ips) || list[0].Addr().String() != want {
+				t.Errorf("begins with %v of %v, want %s", list[0], list, want)
+			}
+			return list
+		}
+		first("2001:db8::1")
+		first("2001:db8::2")
+		list := first("2001:db8::1")
+		h.won(list, netip.MustParseAddrPort("192.0.2.3:80"))
+		first("192.0.2.1")
+		first("192.0.2.2")
+		time.Sleep(familyMemory - 1)
+		first("192.0.2.3")
+		time.Sleep(1)
+		first("2001:db8::1")
+		h.won(list[:1], list[0]) // no race
+		first("2001:db8::2")
+	})
 }
 
 func TestConnectNamesAndAddresses(t *testing.T) {
@@ -120,7 +152,7 @@ func TestConnectNamesAndAddresses(t *testing.T) {
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	var d Dialer
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		c, err := d.Connect(t.Context(), host, port)
+		c, err := d.Connect(t.Context(), host, port, nil)
 		if err != nil {
 			t.Errorf("%s: %v", host, err)
 			continue
@@ -130,11 +162,11 @@ func TestConnectNamesAndAddresses(t *testing.T) {
 		}
 		c.Close()
 	}
-	if _, err := d.Connect(t.Context(), "127.0.0.1", "no-such-port"); err == nil {
+	if _, err := d.Connect(t.Context(), "127.0.0.1", "no-such-port", nil); err == nil {
 		t.Error("an unknown port name connects")
 	}
 	d.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
-	if _, err := d.Connect(t.Context(), "x", "80"); err == nil {
+	if _, err := d.Connect(t.Context(), "x", "80", nil); err == nil {
 		t.Error("a dial function that returns nothing passes")
 	}
 }

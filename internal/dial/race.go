@@ -12,17 +12,19 @@ const stagger = 250 * time.Millisecond
 
 // race tries the addresses in their order, the next one when the one before has
 // failed or is slow, and returns the first connection. The others are cancelled;
-// race returns when all attempts have ended. The error is the first that occurred:
+// race returns when all attempts have ended, with the winner's address. The error is the first that occurred:
 // it belongs to the address that was preferred.
-func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Context, netip.AddrPort) (net.Conn, error)) (net.Conn, error) {
+func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Context, netip.AddrPort) (net.Conn, error)) (net.Conn, netip.AddrPort, error) {
 	if len(addrs) == 1 {
-		return connect(ctx, addrs[0])
+		c, err := connect(ctx, addrs[0])
+		return c, addrs[0], err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	type result struct {
 		conn net.Conn
+		addr netip.AddrPort
 		err  error
 	}
 	results := make(chan result)
@@ -33,7 +35,7 @@ func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Cont
 		running++
 		go func() { // race receives every result before it returns
 			c, err := connect(ctx, addr)
-			results <- result{c, err}
+			results <- result{c, addr, err}
 		}()
 	}
 	start()
@@ -41,6 +43,7 @@ func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Cont
 	defer timer.Stop()
 	var (
 		winner   net.Conn
+		addr     netip.AddrPort
 		firstErr error
 	)
 	for running > 0 {
@@ -49,7 +52,7 @@ func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Cont
 			running--
 			switch {
 			case r.err == nil && winner == nil:
-				winner = r.conn
+				winner, addr = r.conn, r.addr
 				addrs = nil
 				cancel()
 			case r.err == nil:
@@ -69,7 +72,7 @@ func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Cont
 		}
 	}
 	if winner != nil {
-		return winner, nil
+		return winner, addr, nil
 	}
-	return nil, firstErr
+	return nil, addr, firstErr
 }

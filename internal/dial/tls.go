@@ -32,6 +32,16 @@ func (e *ALPNError) Error() string { return fmt.Sprintf("peer chose protocol %q"
 // closes conn when it fails. timeout ≤ 0 leaves only ctx to end it. httptrace
 // hooks in ctx are called.
 func Handshake(ctx context.Context, conn net.Conn, cfg *tls.Config, timeout time.Duration) (*tls.Conn, error) {
+	tc := tls.Client(conn, cfg)
+	if err := Complete(ctx, tc, timeout); err != nil {
+		return nil, err
+	}
+	return tc, nil
+}
+
+// Complete is Handshake for a TLS connection that somebody else has made; it may
+// have been completed already.
+func Complete(ctx context.Context, tc *tls.Conn, timeout time.Duration) error {
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
@@ -42,13 +52,7 @@ func Handshake(ctx context.Context, conn net.Conn, cfg *tls.Config, timeout time
 		hctx, cancel = context.WithTimeoutCause(ctx, timeout, &TLSTimeoutError{After: timeout})
 		defer cancel()
 	}
-	tc := tls.Client(conn, cfg)
 	err := tc.HandshakeContext(hctx)
-	if err == nil {
-		if p := tc.ConnectionState().NegotiatedProtocol; p != "" && p != "http/1.1" {
-			err = &ALPNError{Protocol: p}
-		}
-	}
 	if err != nil && hctx.Err() != nil {
 		err = context.Cause(hctx)
 	}
@@ -60,10 +64,11 @@ func Handshake(ctx context.Context, conn net.Conn, cfg *tls.Config, timeout time
 		trace.TLSHandshakeDone(state, err)
 	}
 	if err != nil {
-		conn.Close()
-		return nil, err
+		if raw := tc.NetConn(); raw != nil {
+			raw.Close()
+		}
 	}
-	return tc, nil
+	return err
 }
 
 // SessionCache remembers the TLS sessions of one endpoint. crypto/tls keys a cache

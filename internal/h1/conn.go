@@ -44,7 +44,8 @@ type Options struct {
 type Conn struct {
 	nc    net.Conn // the socket, or TLS above it
 	raw   raw      // the socket; how to look at it without blocking
-	tls   *tls.ConnectionState
+	tls   bool     // nc is TLS over raw, and not anybody else's
+	state *tls.ConnectionState
 	owner Owner
 
 	unseen bool // the last exchange ended without looking for bytes behind it
@@ -114,7 +115,15 @@ func (c *Conn) Init(socket net.Conn, own bool, owner Owner) {
 func (c *Conn) Raw() net.Conn { return &c.raw }
 
 // UseTLS has exchanges read and write nc, which is TLS over [Conn.Raw].
-func (c *Conn) UseTLS(nc net.Conn, state *tls.ConnectionState) { c.nc, c.tls = nc, state }
+func (c *Conn) UseTLS(nc net.Conn, state *tls.ConnectionState) {
+	c.nc, c.tls, c.state = nc, true, state
+}
+
+// SetState has responses tell of the TLS that a socket brought along.
+func (c *Conn) SetState(state *tls.ConnectionState) { c.state = state }
+
+// State returns the state of TLS; nil without TLS.
+func (c *Conn) State() *tls.ConnectionState { return c.state }
 
 // NetConn returns what exchanges read and write.
 func (c *Conn) NetConn() net.Conn { return c.nc }
@@ -125,14 +134,20 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 func (c *Conn) Close() (peerFirst bool) {
 	c.clearPatience()
 	peerFirst = c.raw.peerClosed()
-	if c.tls != nil {
+	c.HangUp()
+	return peerFirst
+}
+
+// HangUp closes the connection without looking whether the peer has. It may be
+// called while others read and write, once.
+func (c *Conn) HangUp() error {
+	if c.tls {
 		// crypto/tls allows its alert five seconds. What cannot be sent at once
 		// is not worth a wait: the peer is not reading.
 		c.nc.SetDeadline(time.Now().Add(alertTimeout))
 		c.raw.closing = true
 	}
-	c.nc.Close()
-	return peerFirst
+	return c.nc.Close()
 }
 
 // alertTimeout bounds the write of the TLS closing alert.
@@ -163,7 +178,7 @@ func (c *Conn) Unsolicited() string { return c.raw.junk }
 // silent reports that a non-blocking read finds nothing. Under TLS the read goes
 // through TLS, which consumes session tickets and key updates on the way.
 func (c *Conn) silent(look lookMode, idle time.Duration) bool {
-	if c.tls == nil {
+	if !c.tls {
 		if look == lookBuffered {
 			return true // there is no layer that could hold bytes back
 		}
@@ -192,7 +207,7 @@ func (c *Conn) sent() int64 { return c.raw.written.Load() }
 
 // read reads what is there, or waits for it.
 func (c *Conn) read(p []byte) (int, error) {
-	if c.tls == nil {
+	if !c.tls {
 		return c.raw.read(p)
 	}
 	n, err := c.nc.Read(p)
@@ -208,7 +223,7 @@ func (c *Conn) read(p []byte) (int, error) {
 
 // write writes all of p.
 func (c *Conn) write(p []byte) (err error) {
-	if c.tls == nil {
+	if !c.tls {
 		_, err = c.raw.Write(p)
 	} else {
 		_, err = c.nc.Write(p)

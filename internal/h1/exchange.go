@@ -108,7 +108,7 @@ func (c *Conn) lookForEarly() {
 		n   int
 		err error
 	)
-	if c.tls == nil {
+	if !c.tls {
 		n, _ = c.raw.tryReadInto(buf[:], 0)
 	} else {
 		c.raw.look(lookSocket, 0)
@@ -270,7 +270,7 @@ func (c *Conn) fill() error {
 	if c.x.readErr != nil {
 		return c.x.readErr
 	}
-	if c.x.r == c.x.w && c.tls == nil && c.raw.direct {
+	if c.x.r == c.x.w && !c.tls && c.raw.direct {
 		_, err := c.await()
 		return err
 	}
@@ -294,7 +294,7 @@ func (c *Conn) fill() error {
 // complete: then the connection is free before the caller has read a byte.
 func (c *Conn) attachBody(res *response, x *Exchange) {
 	fr := &c.x.framing
-	res.TLS = c.tls
+	res.TLS = c.state
 	if s := c.x.sender; s != nil {
 		// The final response lets a body go that waits for 100 Continue, unless
 		// nothing more is to come on this connection.

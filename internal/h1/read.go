@@ -273,7 +273,7 @@ func (c *Conn) refillNow() (n int, ok bool) {
 	}
 	c.makeRoom(maxFraming)
 	var err error
-	if c.tls == nil {
+	if !c.tls {
 		n, err = c.raw.tryReadInto(c.x.buf[c.x.w:], 0)
 	} else {
 		c.raw.look(lookSocket, 0)

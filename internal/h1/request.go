@@ -30,10 +30,16 @@ type RequestHead struct {
 	// wants it.
 	AbsoluteForm bool
 
+	// DropProxyAuth leaves the request's own Proxy-Authorization out: it is not for
+	// an origin behind a tunnel (RFC 9110 §11.7.2), and Extra may have another.
+	DropProxyAuth bool
+
 	// Extra follows the request's own fields, in this order. Names must be
 	// tokens and none of those that the head has anyway.
 	Extra []Field
 }
+
+const proxyAuthorization = "Proxy-Authorization"
 
 const defaultUserAgent = "Go-http-client/1.1"
 
@@ -69,7 +75,7 @@ func AppendRequestHead(dst []byte, req *http.Request, h *RequestHead, trace *htt
 	}
 	dst = append(dst, " HTTP/1.1\r\n"...)
 
-	w := headWriter{dst: dst}
+	w := headWriter{dst: dst, dropProxyAuth: h.DropProxyAuth}
 	if trace != nil {
 		w.wrote = trace.WroteHeaderField
 	}
@@ -113,8 +119,9 @@ func trailerField(req *http.Request, h *RequestHead) ([]string, error) {
 
 // headWriter appends fields to dst and tells wrote, when it is not nil.
 type headWriter struct {
-	dst   []byte
-	wrote func(name string, values []string)
+	dst           []byte
+	dropProxyAuth bool
+	wrote         func(name string, values []string)
 }
 
 func (w *headWriter) field(name, value string) {
@@ -164,7 +171,7 @@ func (w *headWriter) own(h http.Header) {
 	var order [len(stack)]uint8 // indexes into stack, by name
 	n := 0
 	for name, values := range h {
-		if !isToken(name) || isWrittenElsewhere(name) {
+		if !isToken(name) || isWrittenElsewhere(name) || w.dropProxyAuth && equalFold(name, proxyAuthorization) {
 			continue
 		}
 		if n == len(stack) {
@@ -194,7 +201,7 @@ type ownField struct {
 func (w *headWriter) ownMany(h http.Header) {
 	names := make([]string, 0, len(h))
 	for name := range h {
-		if isToken(name) && !isWrittenElsewhere(name) {
+		if isToken(name) && !isWrittenElsewhere(name) && !(w.dropProxyAuth && equalFold(name, proxyAuthorization)) {
 			names = append(names, name)
 		}
 	}

@@ -56,7 +56,7 @@ func (c *Conn) send(x *Exchange) error {
 		}
 		size := len(head) + m.Len()
 		switch {
-		case size > bufferSize && c.tls == nil && c.raw.direct && c.patient(x):
+		case size > bufferSize && !c.tls && c.raw.direct && c.patient(x):
 			return c.sendLarge(x, head, m)
 		case size <= c.inlineMax():
 			return c.sendMemory(x, head, m)
@@ -88,7 +88,7 @@ func (c *Conn) inlineMax() int {
 // sendInline writes a whole request, and may read the first of the response.
 func (c *Conn) sendInline(x *Exchange, b []byte) error {
 	if c.raw.patient && c.x.early == nil {
-		if c.tls != nil {
+		if c.tls {
 			c.raw.hold() // until the read that follows
 		} else if b = c.swap(b); len(b) == 0 {
 			return nil
@@ -426,7 +426,7 @@ func (s *sender) copyChunked(c *Conn) (err error, fromBody bool) {
 type connWriter struct{ c *Conn }
 
 func (w connWriter) Write(p []byte) (int, error) {
-	if w.c.tls == nil {
+	if !w.c.tls {
 		return w.c.raw.Write(p)
 	}
 	return w.c.nc.Write(p)

@@ -5,9 +5,8 @@
 package http
 
 import (
-	"context"
 	"crypto/tls"
-	"net"
+	nethttp "net/http"
 
 	"github.com/berth-go/berth"
 )
@@ -40,35 +39,25 @@ func (b *backend) Sync(t *Transport) {
 	*b = *newBerth(t).(*backend)
 }
 
-// newBerth maps what exists; net/http's zero values mean its own defaults.
+// newBerth maps what the harness's Transport has, by way of net/http's own, so that
+// FromTransport is tried as well.
 func newBerth(t *Transport) Backend {
-	cfg := berth.Config{TLS: t.TLSClientConfig}
-	cfg.Policy = berth.Policy{
-		MaxConns:               t.MaxConnsPerHost,
-		MaxIdle:                t.MaxIdleConnsPerHost,
-		IdleTimeout:            t.IdleConnTimeout,
-		TLSTimeout:             t.TLSHandshakeTimeout,
-		ResponseHeaderTimeout:  t.ResponseHeaderTimeout,
-		ExpectContinueTimeout:  t.ExpectContinueTimeout,
-		MaxResponseHeaderBytes: t.MaxResponseHeaderBytes,
-		DisableKeepAlives:      t.DisableKeepAlives,
-		DialTimeout:            -1, // net/http has none
-		AcquireTimeout:         -1,
+	std := &nethttp.Transport{
+		Proxy: t.Proxy, OnProxyConnectResponse: t.OnProxyConnectResponse,
+		DialContext: t.DialContext, Dial: t.Dial, DialTLSContext: t.DialTLSContext, DialTLS: t.DialTLS,
+		TLSClientConfig: t.TLSClientConfig, TLSHandshakeTimeout: t.TLSHandshakeTimeout,
+		DisableKeepAlives: t.DisableKeepAlives, DisableCompression: t.DisableCompression,
+		MaxIdleConns: t.MaxIdleConns, MaxIdleConnsPerHost: t.MaxIdleConnsPerHost, MaxConnsPerHost: t.MaxConnsPerHost,
+		IdleConnTimeout: t.IdleConnTimeout, ResponseHeaderTimeout: t.ResponseHeaderTimeout,
+		ExpectContinueTimeout: t.ExpectContinueTimeout, TLSNextProto: t.TLSNextProto,
+		ProxyConnectHeader: t.ProxyConnectHeader, GetProxyConnectHeader: t.GetProxyConnectHeader,
+		MaxResponseHeaderBytes: t.MaxResponseHeaderBytes, ForceAttemptHTTP2: t.ForceAttemptHTTP2,
+		HTTP2: t.HTTP2, Protocols: t.Protocols,
 	}
-	if cfg.Policy.MaxConns > 0 && cfg.Policy.MaxIdle > cfg.Policy.MaxConns {
-		cfg.Policy.MaxIdle = cfg.Policy.MaxConns
-	}
+	cfg, _ := berth.FromTransport(std)
+	cfg.Policy.DialTimeout, cfg.Policy.AcquireTimeout = -1, -1 // net/http has none
 	if n := cfg.Policy.MaxResponseHeaderBytes; n > 0 && n < 128 {
 		cfg.Policy.MaxResponseHeaderBytes = 128 // TestTransportClone sets every field to 1
-	}
-	if t.ExpectContinueTimeout == 0 {
-		cfg.Policy.ExpectContinueTimeout = -1
-	}
-	switch {
-	case t.DialContext != nil:
-		cfg.DialContext = t.DialContext
-	case t.Dial != nil:
-		cfg.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) { return t.Dial(network, addr) }
 	}
 	b, err := berth.New(cfg)
 	if err != nil {

@@ -16,7 +16,7 @@ func (c *core) dispatch(now int64) {
 		c.orphan(w, false, now)
 		c.stats.wait.add(now - w.since)
 		w.lease = c.lend(s, now)
-		w.lease.method, w.lease.path = w.method, w.path
+		w.lease.method, w.lease.path, w.lease.waited = w.method, w.path, true
 		w.state = waiterGranted
 		c.emit(action{kind: actGrant, waiter: w})
 	}
@@ -74,6 +74,7 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 		}
 		l.idle = 0
 	}
+	l.shared, l.waited, l.before = s.inFlight > 0, false, s.requests
 	s.inFlight++
 	if s.inRoom && s.inFlight >= s.capacity {
 		c.leaveRoom(s)
@@ -288,6 +289,12 @@ func (c *core) startDial(w *Waiter, replaces *Slot) {
 	}
 	if replaces != nil {
 		replaces.successor = s
+	}
+	switch {
+	case replaces != nil:
+		s.why = WhySuccessor
+	case d.trial:
+		s.why = WhyTrial
 	}
 	if d.trial {
 		c.trials++

@@ -31,6 +31,9 @@ type Lease struct {
 	idle         time.Duration
 	reused       bool
 	active       bool
+	shared       bool
+	waited       bool
+	before       uint64
 
 	phase    atomic.Uint32
 	lastByte atomic.Int64 // when the response last brought something; 0 before that
@@ -47,6 +50,15 @@ func (l *Lease) Reused() bool { return l.reused }
 
 // Idle returns how long the connection sat unused before this lease.
 func (l *Lease) Idle() time.Duration { return l.idle }
+
+// Before returns how many requests the connection carried before this one.
+func (l *Lease) Before() uint64 { return l.before }
+
+// Shared reports whether others were in flight on the connection.
+func (l *Lease) Shared() bool { return l.shared }
+
+// Waited reports whether the request stood in the queue for it.
+func (l *Lease) Waited() bool { return l.waited }
 
 // SetPhase tells what the exchange is doing now. Safe for concurrent use.
 func (l *Lease) SetPhase(p Phase) { l.phase.Store(uint32(p)) }

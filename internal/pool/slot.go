@@ -74,6 +74,7 @@ type Slot struct {
 	unsettled bool   // its capacity is not known yet; it is 1 meanwhile
 	reason    Reason // why it is draining or closing
 	doom      Reason // why it is closed when its probe returns
+	why       Why    // it was opened
 	capacity  int32  // exchanges that it may carry at once
 	inFlight  int32
 	maxLeft   int32  // requests that the peer still allows; -1 when it did not say
@@ -111,6 +112,20 @@ type dialing struct {
 	gone bool  // that the peer has ended it
 	dud  error // and with what for a reason; see peerClosed
 }
+
+// Why is what a connection was opened for.
+type Why uint8
+
+const (
+	WhyDemand    Why = iota // a request had to wait
+	WhySuccessor            // a busy connection nears the end of its lifetime
+	WhyTrial                // a request had to wait, and dials had failed before
+)
+
+func (w Why) String() string { return [...]string{"demand", "successor", "trial"}[w] }
+
+// Why returns what the connection was opened for.
+func (s *Slot) Why() Why { return s.why }
 
 // Conn returns the connection; nil while it is being dialled.
 func (s *Slot) Conn() Conn { return s.conn }

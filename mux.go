@@ -1,0 +1,253 @@
+package berth
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/berth-go/berth/internal/h1"
+	"github.com/berth-go/berth/internal/h2"
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// muxConn ties an HTTP/2 connection to its place in the pool: it is the pool's Conn
+// and the HTTP/2 side's Owner.
+type muxConn struct {
+	*conn  // its socket and endpoint
+	h2     *h2.Conn
+	slot   *pool.Slot
+	opened int64
+}
+
+// muxSocket closes as conn does: without the five seconds that crypto/tls allows a
+// peer that does not read.
+type muxSocket struct {
+	net.Conn
+	c    *conn
+	once sync.Once
+	err  error
+}
+
+func (s *muxSocket) Close() error {
+	s.once.Do(func() { s.err = s.c.h1.HangUp() })
+	return s.err
+}
+
+// ---- for the pool ----
+
+// Reserve says whether a stream may be opened. That there is room for it the pool
+// knows.
+func (m *muxConn) Reserve(time.Duration) pool.Verdict {
+	if m.h2.Live() {
+		return pool.Ready
+	}
+	return pool.Dead
+}
+
+// Probe says whether the peer still takes requests.
+func (m *muxConn) Probe() bool { return m.h2.Live() }
+
+// Close closes the connection.
+func (m *muxConn) Close(why pool.Reason) (peerFirst bool) {
+	peerFirst = m.h2.Close()
+	m.closed(why, peerFirst)
+	return peerFirst
+}
+
+// ---- for the HTTP/2 side ----
+
+// Capacity tells the pool how many streams the connection takes, and what to
+// expect of the endpoint's next ones.
+func (m *muxConn) Capacity(n int) {
+	m.ep.expect(max(n, 1))
+	m.ep.pool.SetCapacity(m.slot, n)
+}
+
+// greeting is how old a connection may be for its end to count as the peer turning
+// away whoever comes.
+const greeting = 5 * time.Second
+
+// Gone tells the pool that no further request can start.
+func (m *muxConn) Gone(why error) {
+	var dud error
+	if time.Duration(m.ep.t.now()-m.opened) < greeting {
+		dud = why
+	}
+	m.ep.pool.PeerClosed(m.slot, dud)
+}
+
+// ---- requests ----
+
+// roundTrip sends the request on a stream. The lease is given back when the
+// response body has ended, or at once when there is none.
+func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Response, *h1.Error) {
+	req, body := m.request(x, gzip)
+	l.SetPhase(pool.PhaseAwaiting)
+	fate := pool.Fate{Keep: true, MaxLeft: -1}
+	if x.Head.Close {
+		fate.Keep, fate.Reason = false, pool.ReasonClose
+	}
+	done := func() {}
+	if legacy := h1.LegacyCancel(x.Request); legacy != nil {
+		ctx, cancel := context.WithCancelCause(req.Context())
+		req = req.WithContext(ctx)
+		over := make(chan struct{})
+		go func() { // ends with the exchange
+			select {
+			case <-legacy:
+				cancel(h1.ErrRequestCanceled)
+			case <-over:
+			}
+		}()
+		done = sync.OnceFunc(func() { close(over); cancel(nil) })
+	}
+	res, err := m.h2.RoundTrip(req)
+	if err != nil {
+		done()
+		return nil, m.failed(err, l, fate, body)
+	}
+	body.answered()
+	if s := m.h1.State(); s != nil {
+		res.TLS = s
+	}
+	if res.Body == http.NoBody {
+		done()
+		l.Release(m.ep.t.now(), fate)
+		return res, nil
+	}
+	l.SetPhase(pool.PhaseBody)
+	res.Body = &muxBody{rc: res.Body, m: m, lease: l, fate: fate, ctx: req.Context(), done: done}
+	return res, nil
+}
+
+// request returns the request as it is sent: the caller's, or a copy with what
+// differs.
+func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody) {
+	req := x.Request
+	_, auth := req.Header["Proxy-Authorization"]
+	auth = auth && x.Head.DropProxyAuth
+	if x.Body == nil && !gzip && !auth {
+		return req, nil
+	}
+	c := *req
+	if gzip || auth {
+		c.Header = maps.Clone(req.Header)
+		if gzip {
+			c.Header["Accept-Encoding"] = []string{"gzip"}
+		}
+		if auth {
+			delete(c.Header, "Proxy-Authorization")
+		}
+	}
+	var body *heldBody
+	if x.Body != nil {
+		body = &heldBody{b: x.Body}
+		c.Body = body
+	}
+	return &c, body
+}
+
+// failed ends the lease of a request without a response.
+func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate, body *heldBody) *h1.Error {
+	out := &h1.Error{Err: err, Sent: true}
+	var e *h2.Error
+	if errors.As(err, &e) {
+		out.Err, out.Network, out.Sent = e.Err, e.Lost || e.Unprocessed, !e.Unprocessed
+		if e.Lost {
+			fate.Keep, fate.Reason = false, pool.ReasonError
+		}
+		if errors.Is(e.Err, h2.ErrHeaderTimeout) {
+			out.Err = &h1.HeaderTimeoutError{After: m.ep.options.HeaderTimeout}
+		}
+	}
+	l.Release(m.ep.t.now(), fate)
+	return out
+}
+
+// heldBody keeps a request body open that was never read, as long as no response
+// has come: another attempt may send it.
+type heldBody struct {
+	mu    sync.Mutex
+	b     *h1.RequestBody
+	asked bool // to be closed
+	heard bool // a response has come
+}
+
+func (h *heldBody) Read(p []byte) (int, error) { return h.b.Read(p) }
+
+func (h *heldBody) Close() error {
+	h.mu.Lock()
+	h.asked = true
+	keep := !h.heard && h.b.Untouched()
+	h.mu.Unlock()
+	if keep {
+		return nil
+	}
+	return h.b.Close()
+}
+
+// answered lets the body be closed. h may be nil.
+func (h *heldBody) answered() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	h.heard = true
+	asked := h.asked
+	h.mu.Unlock()
+	if asked {
+		h.b.Close()
+	}
+}
+
+// muxBody is a response body. Its end is the end of the lease.
+type muxBody struct {
+	rc   io.ReadCloser
+	m    *muxConn
+	fate pool.Fate
+	ctx  context.Context
+	done func()
+
+	mu    sync.Mutex // guards lease, which is nil when it has been given back
+	lease *pool.Lease
+}
+
+func (b *muxBody) Read(p []byte) (int, error) {
+	n, err := b.rc.Read(p)
+	if n > 0 {
+		b.mu.Lock()
+		if b.lease != nil {
+			b.lease.Touch(b.m.ep.t.now())
+		}
+		b.mu.Unlock()
+	}
+	if err != nil {
+		if err != io.EOF && b.ctx.Err() != nil && errors.Is(err, b.ctx.Err()) {
+			err = context.Cause(b.ctx)
+		}
+		b.end()
+	}
+	return n, err
+}
+
+func (b *muxBody) Close() error {
+	err := b.rc.Close()
+	b.end()
+	return err
+}
+
+func (b *muxBody) end() {
+	b.mu.Lock()
+	l := b.lease
+	b.lease = nil
+	b.mu.Unlock()
+	if l != nil {
+		b.done()
+		l.Release(b.m.ep.t.now(), b.fate)
+	}
+}

@@ -1,0 +1,171 @@
+package berth
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/h1"
+)
+
+// NoProxy is a Config.Proxy that uses none, whatever the environment says.
+func NoProxy(*http.Request) (*url.URL, error) { return nil, nil }
+
+// ProxyError: a proxy could not be reached, or did not open the way to the target.
+// It unwraps to what went wrong: the network's error within a *net.OpError whose
+// Op is "proxyconnect", as net/http has it. Nothing of the request was sent. Code
+// BERTH1014.
+type ProxyError struct {
+	notSent
+	Proxy  string // scheme, host and port
+	Target string // host:port behind it; "" when the proxy itself was not reached
+	Status int    // of its answer to CONNECT; 0 when it gave none
+	Err    error
+}
+
+func (e *ProxyError) Error() string {
+	if e.Target == "" {
+		return fmt.Sprintf("proxy %s: %v", e.Proxy, e.Err)
+	}
+	if e.Status != 0 {
+		return fmt.Sprintf("proxy %s does not connect to %s: %d %v", e.Proxy, e.Target, e.Status, e.Err)
+	}
+	return fmt.Sprintf("proxy %s does not connect to %s: %v", e.Proxy, e.Target, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ProxyError) Unwrap() error { return e.Err }
+
+// Code returns BERTH1014.
+func (e *ProxyError) Code() string { return "BERTH1014" }
+
+// Timeout reports whether the proxy took too long.
+func (e *ProxyError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// proxyTimeout bounds the dialogue with a proxy, which connects to the target
+// meanwhile. net/http has the same.
+const proxyTimeout = time.Minute
+
+// proxyFor returns the proxy for requests to a URL; nil is none. It is asked for
+// each request if the configuration has a function, else once per endpoint.
+func (t *Transport) proxyFor(req *http.Request) (*url.URL, error) {
+	f := t.config.Proxy
+	if f == nil {
+		f = http.ProxyFromEnvironment
+	}
+	u, err := f(req)
+	if err != nil || u == nil {
+		return nil, err
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		return nil, &RequestError{Reason: fmt.Sprintf("proxy: scheme %q is none of http, https, socks5, socks5h", u.Scheme)}
+	}
+	if u.Hostname() == "" {
+		return nil, &RequestError{Reason: "proxy: its URL has no host"}
+	}
+	return u, nil
+}
+
+// proxyKey is what of a proxy tells connections apart: credentials included, path
+// not.
+func proxyKey(u *url.URL) string {
+	v := url.URL{Scheme: u.Scheme, User: u.User, Host: net.JoinHostPort(strings.ToLower(u.Hostname()), proxyPort(u))}
+	if v.Scheme == "socks5h" {
+		v.Scheme = "socks5" // names are always resolved by the proxy
+	}
+	return v.String()
+}
+
+func proxyPort(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+}
+
+// proxyName is a proxy as people may read it.
+func proxyName(u *url.URL) string {
+	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), proxyPort(u))
+}
+
+// basicAuth returns the value of Proxy-Authorization; "" without credentials.
+func basicAuth(u *url.URL) string {
+	if u.User == nil {
+		return ""
+	}
+	password, _ := u.User.Password()
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
+}
+
+// acceptGzip is what a request says that has its response decompressed.
+var acceptGzip = []h1.Field{{Name: "Accept-Encoding", Value: "gzip"}}
+
+// proxyFields are the fields that requests to an HTTP proxy have besides their own,
+// without and with acceptGzip.
+func proxyFields(u *url.URL) (fields [2][]h1.Field) {
+	fields[1] = acceptGzip
+	if auth := basicAuth(u); auth != "" {
+		f := h1.Field{Name: "Proxy-Authorization", Value: auth}
+		fields[0] = []h1.Field{f}
+		fields[1] = append(acceptGzip[:1:1], f)
+	}
+	return fields
+}
+
+// throughProxy opens the way to the endpoint's origin over a connection to its
+// proxy.
+func (ep *endpoint) throughProxy(ctx context.Context, nc net.Conn) error {
+	target := net.JoinHostPort(ep.key.host, ep.key.port)
+	var err error
+	if ep.proxy.Scheme == "socks5" || ep.proxy.Scheme == "socks5h" {
+		err = dial.SOCKS(ctx, nc, ep.key.host, ep.key.port, ep.proxy.User, proxyTimeout)
+		if err != nil {
+			err = &net.OpError{Op: "socks connect", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
+		}
+	} else {
+		err = ep.tunnel(ctx, nc, target)
+	}
+	if err == nil {
+		return nil
+	}
+	perr := &ProxyError{Proxy: proxyName(ep.proxy), Target: target, Err: err}
+	var answer *dial.TunnelError
+	if errors.As(err, &answer) {
+		perr.Status = answer.Code
+	}
+	return perr
+}
+
+func (ep *endpoint) tunnel(ctx context.Context, nc net.Conn, target string) error {
+	cfg := &ep.t.config
+	h := cfg.ProxyConnectHeader
+	if f := cfg.GetProxyConnectHeader; f != nil {
+		var err error
+		if h, err = f(ctx, ep.proxy, target); err != nil {
+			return err
+		}
+	}
+	if auth := basicAuth(ep.proxy); auth != "" {
+		if h = h.Clone(); h == nil {
+			h = http.Header{}
+		}
+		h.Set("Proxy-Authorization", auth)
+	}
+	t := dial.Tunnel{Target: target, Header: h, MaxHeadBytes: ep.options.MaxHeadBytes, Timeout: proxyTimeout}
+	if f := cfg.OnProxyConnectResponse; f != nil {
+		t.Answered = func(req *http.Request, resp *http.Response) error { return f(ctx, ep.proxy, req, resp) }
+	}
+	return t.Open(ctx, nc)
+}
