@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
@@ -207,6 +209,17 @@ func protocolsFor(p *http.Protocols) protocols {
 		return protocols{http1: true, http2: true}
 	}
 	return protocols{http1: p.HTTP1(), http2: p.HTTP2(), h2c: p.UnencryptedHTTP2() && !p.HTTP1()}
+}
+
+// http2Disabled says that the process was started with HTTP/2 switched off for
+// clients, which operators do without a change of the program.
+func http2Disabled() bool {
+	for setting := range strings.SplitSeq(os.Getenv("GODEBUG"), ",") {
+		if setting == "http2client=0" {
+			return true
+		}
+	}
+	return false
 }
 
 // alpn lists what TLS offers, the preferred first.

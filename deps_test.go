@@ -14,7 +14,7 @@ func TestCoreImportsTheStandardLibraryOnly(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command to ask for dependencies")
 	}
-	for _, p := range []string{"", "/internal/pool", "/internal/h1", "/internal/dial"} {
+	for _, p := range []string{"", "/internal/pool", "/internal/h1", "/internal/h2", "/internal/dial"} {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+p).Output()
 		if err != nil {
 			t.Fatalf("go list: %v", err)
@@ -32,9 +32,11 @@ func TestCoreImportsTheStandardLibraryOnly(t *testing.T) {
 // The arrows of docs/design.md: which of our packages may import which.
 func TestArrowsBetweenPackages(t *testing.T) {
 	allowed := map[string][]string{
-		".":               {"internal/pool", "internal/h1", "internal/dial"},
+		".":               {"internal/pool", "internal/h1", "internal/h2", "internal/dial", "internal/http2"},
 		"internal/pool":   {},
 		"internal/h1":     {"internal/pool"},
+		"internal/h2":     {},
+		"internal/http2":  {},
 		"internal/dial":   {},
 		"internal/memnet": {},
 		"internal/origin": {},

@@ -30,7 +30,7 @@ func (e *InflateError) Code() string { return "BERTH1016" }
 // the caller says nothing about codings, and wants no range of the coded bytes. A
 // HEAD would learn the wrong length (golang/go#5522).
 func (t *Transport) wantsGzip(req *http.Request) bool {
-	return !t.config.DisableCompression && req.Method != http.MethodHead &&
+	return !t.config.DisableCompression && req.Method != http.MethodHead && req.Method != http.MethodConnect &&
 		first(req.Header["Accept-Encoding"]) == "" && first(req.Header["Range"]) == ""
 }
 

@@ -1,7 +1,6 @@
 package berth
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -92,23 +91,8 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 	if x.Head.Close {
 		fate.Keep, fate.Reason = false, pool.ReasonClose
 	}
-	done := func() {}
-	if legacy := h1.LegacyCancel(x.Request); legacy != nil {
-		ctx, cancel := context.WithCancelCause(req.Context())
-		req = req.WithContext(ctx)
-		over := make(chan struct{})
-		go func() { // ends with the exchange
-			select {
-			case <-legacy:
-				cancel(h1.ErrRequestCanceled)
-			case <-over:
-			}
-		}()
-		done = sync.OnceFunc(func() { close(over); cancel(nil) })
-	}
 	res, err := m.h2.RoundTrip(req)
 	if err != nil {
-		done()
 		return nil, m.failed(err, l, fate, body)
 	}
 	body.answered()
@@ -116,12 +100,11 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 		res.TLS = s
 	}
 	if res.Body == http.NoBody {
-		done()
 		l.Release(m.ep.t.now(), fate)
 		return res, nil
 	}
 	l.SetPhase(pool.PhaseBody)
-	res.Body = &muxBody{rc: res.Body, m: m, lease: l, fate: fate, ctx: req.Context(), done: done}
+	res.Body = &muxBody{rc: res.Body, m: m, lease: l, fate: fate, req: req}
 	return res, nil
 }
 
@@ -156,6 +139,9 @@ func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody) 
 func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate, body *heldBody) *h1.Error {
 	out := &h1.Error{Err: err, Sent: true}
 	var e *h2.Error
+	if errors.Is(err, h2.ErrRequestCanceled) {
+		out.Err = h1.ErrRequestCanceled
+	}
 	if errors.As(err, &e) {
 		out.Err, out.Network, out.Sent = e.Err, e.Lost || e.Unprocessed, !e.Unprocessed
 		if e.Lost {
@@ -210,8 +196,7 @@ type muxBody struct {
 	rc   io.ReadCloser
 	m    *muxConn
 	fate pool.Fate
-	ctx  context.Context
-	done func()
+	req  *http.Request
 
 	mu    sync.Mutex // guards lease, which is nil when it has been given back
 	lease *pool.Lease
@@ -227,8 +212,11 @@ func (b *muxBody) Read(p []byte) (int, error) {
 		b.mu.Unlock()
 	}
 	if err != nil {
-		if err != io.EOF && b.ctx.Err() != nil && errors.Is(err, b.ctx.Err()) {
-			err = context.Cause(b.ctx)
+		if err != io.EOF {
+			if err = h2.Ended(b.req.Context(), err); err == h2.ErrRequestCanceled {
+				err = h1.ErrRequestCanceled
+			}
+			h1.AwaitClientTimeout(b.req, err)
 		}
 		b.end()
 	}
@@ -247,7 +235,6 @@ func (b *muxBody) end() {
 	b.lease = nil
 	b.mu.Unlock()
 	if l != nil {
-		b.done()
 		l.Release(b.m.ep.t.now(), b.fate)
 	}
 }

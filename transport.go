@@ -50,6 +50,9 @@ func (t *Transport) init() {
 		t.poolUnknown = t.pool
 		t.poolUnknown.Expect = unknownStreams
 		t.protocols = protocolsFor(t.config.Protocols)
+		if http2Disabled() {
+			t.protocols.http2 = false
+		}
 		t.http2 = h2.NewEngine(t.config.Policy.http2(), t.config.HTTP2)
 		t.endpoints.init()
 	})

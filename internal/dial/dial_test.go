@@ -134,9 +134,9 @@ func TestHistoryOrdersTheNextDial(t *testing.T) {
 		h.won(list, netip.MustParseAddrPort("192.0.2.3:80"))
 		first("192.0.2.1")
 		first("192.0.2.2")
-		time.Sleep(familyMemory - 1)
+		time.Sleep(familyMemory - time.Nanosecond)
 		first("192.0.2.3")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		first("2001:db8::1")
 		h.won(list[:1], list[0]) // no race
 		first("2001:db8::2")

@@ -24,7 +24,7 @@ func (e *TunnelError) Error() string {
 		return e.Err.Error()
 	}
 	if e.Status == "" {
-		return strconv.Itoa(e.Code)
+		return "unknown status code"
 	}
 	return e.Status
 }
@@ -89,7 +89,7 @@ func statusText(resp *http.Response) string {
 	if s := resp.Status; len(s) > 4 {
 		return s[4:]
 	}
-	return http.StatusText(resp.StatusCode)
+	return ""
 }
 
 // bounded runs a dialogue on conn, which it ends by a deadline when ctx or the

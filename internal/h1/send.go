@@ -326,8 +326,30 @@ func (s *sender) copyTo(c *Conn) (err error, fromBody bool) {
 		return nil, false
 	case BodyLength:
 		return s.copyLength(c)
+	case BodyUntilClose:
+		return s.copyRaw(c)
 	}
 	return s.copyChunked(c)
+}
+
+// copyRaw sends the body of CONNECT: bytes as they come, until its end.
+func (s *sender) copyRaw(c *Conn) (err error, fromBody bool) {
+	buf := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := s.src.Read(buf[:])
+		if n > 0 {
+			if werr := c.write(buf[:n]); werr != nil {
+				return werr, false
+			}
+		}
+		if err == io.EOF {
+			return nil, false
+		}
+		if err != nil {
+			return err, true
+		}
+	}
 }
 
 // copyLength sends a body of known length.

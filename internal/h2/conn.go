@@ -123,8 +123,23 @@ func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		return res, nil
 	}
-	if ctx := req.Context(); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil, context.Cause(ctx)
+	if ended := Ended(req.Context(), err); ended != err {
+		return nil, ended
 	}
 	return nil, c.classify(err)
+}
+
+// ErrRequestCanceled: the request's deprecated Cancel channel was closed.
+var ErrRequestCanceled = errors.New("net/http: request canceled")
+
+// Ended returns why a request ended whose RoundTrip or whose response body said
+// err: the cause of its context, if that has ended, ErrRequestCanceled, or err.
+func Ended(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil && !isStream(err):
+		return context.Cause(ctx)
+	case err.Error() == saysCanceled:
+		return ErrRequestCanceled
+	}
+	return err
 }

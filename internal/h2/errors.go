@@ -53,6 +53,9 @@ type stream struct {
 
 func (e stream) Error() string { return "stream " + codeName(e.Code) }
 
+// fromPeer reports whether the peer has reset the stream; else ClientConn did.
+func (e stream) fromPeer() bool { return e.Cause != nil && e.Cause.Error() == saysFromPeer }
+
 const (
 	codeProtocol       = 0x1
 	codeRefusedStream  = 0x7
@@ -72,6 +75,8 @@ const (
 	saysConnError = "connection error: "
 	saysGoneAway  = "http2: server sent GOAWAY and closed the connection"
 	saysTimeout   = "http2: timeout awaiting response headers"
+	saysCanceled  = "net/http: request canceled"
+	saysFromPeer  = "received from peer"
 )
 
 // ErrHeaderTimeout: the response head did not come in time.
@@ -90,7 +95,7 @@ func (c *Conn) classify(err error) *Error {
 	case text == saysGoAway, strings.HasPrefix(text, saysGoAwayErr):
 		return &Error{Err: c.cause(err), Unprocessed: true, Lost: true}
 	case errors.As(err, &s):
-		if s.Cause == nil { // ours: the peer broke the protocol on this stream
+		if !s.fromPeer() { // the peer broke the protocol on this stream
 			return &Error{Err: &ConnError{Err: err}}
 		}
 		// PROTOCOL_ERROR is how some servers end a stream that came too late for
@@ -111,6 +116,12 @@ func (c *Conn) classify(err error) *Error {
 		return &Error{Err: &ConnError{Err: err}}
 	}
 	return &Error{Err: err}
+}
+
+// isStream reports whether the peer has reset the stream.
+func isStream(err error) bool {
+	var s stream
+	return errors.As(err, &s) && s.fromPeer()
 }
 
 func isNetwork(err error) bool {

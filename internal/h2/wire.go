@@ -26,7 +26,6 @@ type wire struct {
 	announced bool
 
 	settle *time.Timer // ends the connection of a peer that sends no SETTINGS
-	opened time.Time
 
 	mu     sync.Mutex // guards what follows
 	goAway *GoAway    // what the peer said, nil while it did not
