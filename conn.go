@@ -76,6 +76,10 @@ func (c *conn) SetPhase(p pool.Phase) { c.lease.SetPhase(p) }
 
 func (c *conn) Touch() { c.lease.Touch(c.ep.t.now()) }
 
+func (c *conn) BodyError(e *h1.ProtocolError) error {
+	return &ProtocolError{Endpoint: c.ep.name, Err: e}
+}
+
 // Done gives the connection back.
 func (c *conn) Done(f pool.Fate) {
 	l := c.lease

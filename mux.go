@@ -45,6 +45,7 @@ func (m *muxConn) Reserve(time.Duration) pool.Verdict {
 	if m.h2.Live() {
 		return pool.Ready
 	}
+	m.Gone(m.h2.Err())
 	return pool.Dead
 }
 
@@ -71,7 +72,8 @@ func (m *muxConn) Capacity(n int) {
 // away whoever comes.
 const greeting = 5 * time.Second
 
-// Gone tells the pool that no further request can start.
+// Gone tells the pool that no further request can start. Whoever notices first
+// does so: what is told later says nothing new.
 func (m *muxConn) Gone(why error) {
 	var dud error
 	if time.Duration(m.ep.t.now()-m.opened) < greeting {
@@ -151,6 +153,10 @@ func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate, body *heldBod
 			out.Err = &h1.HeaderTimeoutError{After: m.ep.options.HeaderTimeout}
 		}
 	}
+	if !m.h2.Live() {
+		m.Gone(m.h2.Err())
+	}
+	fate.Unanswered = !errors.As(err, new(*h2.StreamError))
 	l.Release(m.ep.t.now(), fate)
 	return out
 }
@@ -213,14 +219,30 @@ func (b *muxBody) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		if err != io.EOF {
-			if err = h2.Ended(b.req.Context(), err); err == h2.ErrRequestCanceled {
-				err = h1.ErrRequestCanceled
-			}
-			h1.AwaitClientTimeout(b.req, err)
+			err = b.failed(err)
 		}
 		b.end()
 	}
 	return n, err
+}
+
+// failed makes the caller's error.
+func (b *muxBody) failed(err error) error {
+	err = b.m.h2.BodyError(b.req.Context(), err)
+	var (
+		reset  *h2.StreamError
+		broken *h2.ConnError
+	)
+	switch {
+	case err == h2.ErrRequestCanceled:
+		return h1.ErrRequestCanceled
+	case errors.As(err, &reset):
+		return &StreamError{Endpoint: b.m.ep.name, ErrorCode: reset.Code, Err: reset, sent: true}
+	case errors.As(err, &broken):
+		return &ProtocolError{Endpoint: b.m.ep.name, Err: broken}
+	}
+	h1.AwaitClientTimeout(b.req, err)
+	return err
 }
 
 func (b *muxBody) Close() error {

@@ -82,8 +82,9 @@ func (b *Body) finish(c *Conn, n int, err error) (int, error) {
 			f.Reason = pool.ReasonUnread
 		}
 		AwaitClientTimeout(b.res.Request, cause)
-	} else if _, ok := errors.AsType[*ProtocolError](err); ok {
+	} else if broken, ok := errors.AsType[*ProtocolError](err); ok {
 		f.Reason = pool.ReasonProtocol
+		b.err = c.owner.BodyError(broken)
 	}
 	b.end(c, f)
 	return n, b.err

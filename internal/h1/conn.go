@@ -23,6 +23,8 @@ type Owner interface {
 	// RoundTrip returns, in a Read or Close of the response body, or on the
 	// goroutine that sends the request body. The next exchange may start at once.
 	Done(pool.Fate)
+	// BodyError makes the caller's error of a response body that breaks the protocol.
+	BodyError(*ProtocolError) error
 }
 
 // Options bound an exchange. All values are explicit: defaults belong to the caller.

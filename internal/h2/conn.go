@@ -3,6 +3,7 @@ package h2
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -85,9 +86,7 @@ func (e *Engine) Open(ctx context.Context, nc net.Conn, owner Owner) (*Conn, err
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		if w.settle != nil && cc == nil {
-			w.settle.Stop()
-		}
+		w.settled()
 		if cc != nil {
 			cc.Close()
 		}
@@ -102,12 +101,16 @@ var past = time.Unix(1, 0)
 // Live reports whether a request may start.
 func (c *Conn) Live() bool { return !c.wire.stopped.Load() }
 
+// Err returns why no request may start: a *GoAway, or what ended the connection; nil
+// while one may.
+func (c *Conn) Err() error { return c.wire.why() }
+
 // Close closes the connection and cuts the requests in flight. It reports whether
 // the peer had ended it before.
 func (c *Conn) Close() (peerFirst bool) {
 	c.wire.stopped.Store(true)
 	c.wire.mu.Lock()
-	peerFirst = c.wire.err != nil || c.wire.goAway != nil
+	peerFirst = c.wire.goAway != nil || c.wire.err != nil && c.wire.err != errEnded
 	c.wire.closed = true
 	c.wire.mu.Unlock()
 	c.cc.Close()
@@ -123,23 +126,35 @@ func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		return res, nil
 	}
-	if ended := Ended(req.Context(), err); ended != err {
-		return nil, ended
+	if why := ended(req.Context(), err); why != nil {
+		return nil, why
 	}
 	return nil, c.classify(err)
+}
+
+// BodyError returns why a response body ended early whose Read said err: the cause
+// of the request's context, ErrRequestCanceled, a *StreamError, a *ConnError, or
+// what ended the connection.
+func (c *Conn) BodyError(ctx context.Context, err error) error {
+	if why := ended(ctx, err); why != nil {
+		return why
+	}
+	if err == io.ErrUnexpectedEOF { // shorter than its Content-Length
+		return err
+	}
+	return c.classify(err).Err
 }
 
 // ErrRequestCanceled: the request's deprecated Cancel channel was closed.
 var ErrRequestCanceled = errors.New("net/http: request canceled")
 
-// Ended returns why a request ended whose RoundTrip or whose response body said
-// err: the cause of its context, if that has ended, ErrRequestCanceled, or err.
-func Ended(ctx context.Context, err error) error {
+// ended returns why the caller's side ended a request, or nil.
+func ended(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && !isStream(err):
 		return context.Cause(ctx)
 	case err.Error() == saysCanceled:
 		return ErrRequestCanceled
 	}
-	return err
+	return nil
 }

@@ -73,6 +73,7 @@ const (
 	saysLost      = "http2: client connection lost"
 	saysForced    = "http2: client connection force closed via ClientConn.Close"
 	saysConnError = "connection error: "
+	saysTooLarge  = "http2: frame too large"
 	saysGoneAway  = "http2: server sent GOAWAY and closed the connection"
 	saysTimeout   = "http2: timeout awaiting response headers"
 	saysCanceled  = "net/http: request canceled"
@@ -90,7 +91,7 @@ func (c *Conn) classify(err error) *Error {
 	var s stream
 	text := err.Error()
 	switch {
-	case text == saysUnusable, text == saysNotOpened, text == saysClosed:
+	case text == saysUnusable, text == saysNotOpened:
 		return &Error{Err: c.cause(err), Unprocessed: true, Lost: true}
 	case text == saysGoAway, strings.HasPrefix(text, saysGoAwayErr):
 		return &Error{Err: c.cause(err), Unprocessed: true, Lost: true}
@@ -104,9 +105,9 @@ func (c *Conn) classify(err error) *Error {
 			Unprocessed: s.Code == codeRefusedStream || s.Code == codeProtocol}
 	case text == saysLost:
 		return &Error{Err: ErrPingTimeout, Lost: true}
-	case text == saysForced, strings.HasPrefix(text, saysGoneAway), isNetwork(err):
+	case text == saysForced, text == saysClosed, strings.HasPrefix(text, saysGoneAway), isNetwork(err):
 		return &Error{Err: c.cause(err), Lost: true}
-	case strings.HasPrefix(text, saysConnError):
+	case strings.HasPrefix(text, saysConnError), strings.Contains(text, saysTooLarge):
 		return &Error{Err: &ConnError{Err: err}}
 	case text == saysTimeout:
 		return &Error{Err: ErrHeaderTimeout}

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -20,18 +21,14 @@ type wire struct {
 
 	maxStreams int // the caller's limit
 
-	// Of Read's goroutine.
-	changed   bool // a SETTINGS frame is to be told
-	told      bool // the end was told
-	announced bool
-
-	settle *time.Timer // ends the connection of a peer that sends no SETTINGS
+	changed bool        // a SETTINGS frame is to be told; of Read's goroutine
+	settle  *time.Timer // ends the connection of a peer that sends no SETTINGS; nil without a limit
 
 	mu     sync.Mutex // guards what follows
 	goAway *GoAway    // what the peer said, nil while it did not
-	err    error      // why Read ended
-	closed bool       // by us
-	work   sync.WaitGroup
+	err    error      // why the connection ended
+	told   bool       // the owner knows that no request may start
+	closed bool       // by the owner
 
 	stopped atomic.Bool // no request may start: the peer goes away, or the connection has ended
 }
@@ -68,67 +65,77 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) tell() {
 	if w.changed {
 		w.changed = false
-		if w.settle != nil {
-			w.settle.Stop()
-			w.settle = nil
-		}
+		w.settled()
 		n := int(min(w.frames.maxStreams, 1<<20))
 		if w.maxStreams > 0 {
 			n = min(n, w.maxStreams)
 		}
 		w.owner.Capacity(n)
 	}
-	if w.announced && !w.told {
-		w.told = true
-		w.gone(w.goAwayError())
+	if w.stopped.Load() {
+		w.mu.Lock()
+		w.tellGone()
+		w.mu.Unlock()
 	}
 }
 
-func (w *wire) goAwayError() error {
+func (w *wire) settled() {
+	if w.settle != nil {
+		w.settle.Stop()
+	}
+}
+
+// why returns what the peer said, or why Read ended.
+func (w *wire) why() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.goAway == nil {
-		return nil
+	if w.goAway != nil {
+		return w.goAway
 	}
-	return w.goAway
+	return w.err
+}
+
+// errEnded: ClientConn has closed the connection, because the peer broke the
+// protocol or answered no ping.
+var errEnded = errors.New("connection was given up")
+
+// Close is ClientConn's.
+func (w *wire) Close() error {
+	w.ended(errEnded)
+	return w.Conn.Close()
 }
 
 // ended notes that nothing more comes.
 func (w *wire) ended(err error) {
 	w.stopped.Store(true)
+	w.settled()
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
 	}
-	closed := w.closed
-	w.mu.Unlock()
-	if w.settle != nil {
-		w.settle.Stop()
-		w.settle = nil
-	}
-	if !w.told && !closed {
-		w.told = true
-		w.gone(err)
-	}
+	w.tellGone()
 }
 
-// gone tells the owner on a goroutine of its own, which close waits for: the owner
-// may close the connection at once, and Read is called by what that would wait for.
-func (w *wire) gone(why error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
+// tellGone tells the owner once, on a goroutine of its own: the owner may close the
+// connection at once, and this runs within what that would wait for. mu is held.
+func (w *wire) tellGone() {
+	if w.told || w.closed {
 		return
 	}
-	w.work.Go(func() { w.owner.Gone(why) })
+	w.told = true
+	why := w.err
+	if w.goAway != nil {
+		why = w.goAway
+	}
+	go w.owner.Gone(why) // which does not block
 }
 
 // goingAway is called when a GOAWAY frame has passed.
 func (w *wire) goingAway(g GoAway) {
-	w.stopped.Store(true)
-	w.announced = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.stopped.Store(true)
 	if w.goAway == nil || g.LastStream < w.goAway.LastStream {
 		w.goAway = &g
 	}
@@ -151,10 +158,12 @@ type frames struct {
 const (
 	frameData         = 0x0
 	frameHeaders      = 0x1
+	framePriority     = 0x2
 	frameSettings     = 0x4
 	framePing         = 0x6
 	frameGoAway       = 0x7
 	frameWindowUpdate = 0x8
+	frameContinuation = 0x9
 	flagAck           = 0x1
 )
 
@@ -257,6 +266,7 @@ type flood struct {
 const (
 	floodBudget = 2000
 	floodRefill = 10 * time.Millisecond // a frame
+	loggedFrame = 19                    // on top, for a frame about which net/http writes a line into the process's log
 )
 
 func (f *flood) frame(kind byte, size int, ack bool) {
@@ -268,6 +278,9 @@ func (f *flood) frame(kind byte, size int, ack bool) {
 		return
 	}
 	f.spent++
+	if kind == framePriority || kind > frameContinuation {
+		f.spent += loggedFrame
+	}
 	if f.spent < floodBudget/2 {
 		return
 	}

@@ -192,7 +192,7 @@ func (c *core) release(l *Lease, now int64, f Fate) {
 	c.stats.hold.add(now - l.acquired)
 	s := l.slot
 	c.unlease(l)
-	if f.Keep && !s.useful {
+	if f.Keep && !f.Unanswered && !s.useful {
 		s.useful = true
 		if c.duds > 0 {
 			c.duds, c.fails, c.notBefore, c.dialErr = 0, 0, 0, nil

@@ -79,6 +79,9 @@ type Fate struct {
 	// MaxLeft is the number of requests that the peer still allows; negative
 	// means that it did not say.
 	MaxLeft int
+	// Unanswered says that nothing has come from the peer. A connection that is
+	// kept has not shown by this exchange that it is of use.
+	Unanswered bool
 }
 
 // Release ends the lease. It must be called exactly once; a second call panics.
