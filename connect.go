@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -84,21 +83,11 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 	}
 	state := tc.ConnectionState()
 	c.h1.UseTLS(tc, &state)
-	return c, ep.checkALPN(c)
+	return c, nil
 }
 
 func (ep *endpoint) tlsTimeout() time.Duration {
 	return or(ep.policy.TLSTimeout, defaultTLSTimeout, 0)
-}
-
-// checkALPN refuses a protocol that was not offered.
-func (ep *endpoint) checkALPN(c *conn) error {
-	state := c.h1.State()
-	if state == nil || state.NegotiatedProtocol == "" || slices.Contains(ep.tls.NextProtos, state.NegotiatedProtocol) {
-		return nil
-	}
-	c.h1.HangUp()
-	return &dial.ALPNError{Protocol: state.NegotiatedProtocol}
 }
 
 // dialTLS has the caller's function open a connection that has TLS already. The

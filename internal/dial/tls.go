@@ -23,11 +23,6 @@ func (e *TLSTimeoutError) Timeout() bool { return true }
 // Temporary reports true, as errors of timeouts do.
 func (e *TLSTimeoutError) Temporary() bool { return true }
 
-// ALPNError: the peer chose a protocol that was not offered.
-type ALPNError struct{ Protocol string }
-
-func (e *ALPNError) Error() string { return fmt.Sprintf("peer chose protocol %q", e.Protocol) }
-
 // Handshake runs TLS as a client over conn and returns the TLS connection. It
 // closes conn when it fails. timeout ≤ 0 leaves only ctx to end it. httptrace
 // hooks in ctx are called.

@@ -170,7 +170,7 @@ func (m *model) opRelease(a, b byte) bool {
 	if !f.Keep {
 		f.Reason = ReasonError
 		s.over = true
-	} else if !s.useful {
+	} else if f.Unanswered = b&128 != 0; !f.Unanswered && !s.useful {
 		s.useful = true
 		if m.duds > 0 {
 			m.duds, m.fails, m.notBefore = 0, 0, 0
