@@ -82,7 +82,7 @@ func (i *inflater) begin(body io.Reader) error {
 
 // inflateFree is how much a response may grow to before the ratio counts: a short
 // one of zeros is no bomb.
-const inflateFree = 1 << 20
+const inflateFree = 8 << 20
 
 // inflated is the body of a response in gzip. Close may run while Read does.
 type inflated struct {

@@ -27,7 +27,7 @@ func slowly(d time.Duration) func(*h2stream) {
 	}
 }
 
-// Row 7 of the pool: a burst at a new server waits for the first connection, and
+// C51: a burst at a new server waits for the first connection, and
 // opens as many as the server's limit asks for, no more.
 func TestHTTP2BurstOpensAsManyConnectionsAsTheStreamLimitAsksFor(t *testing.T) {
 	for _, c := range []struct{ requests, limit, conns int }{
@@ -50,7 +50,7 @@ func TestHTTP2BurstOpensAsManyConnectionsAsTheStreamLimitAsksFor(t *testing.T) {
 	}
 }
 
-// A request for which no stream is free opens a connection at once; it does not wait
+// C53: a request for which no stream is free opens a connection at once; it does not wait
 // for another request's end.
 func TestHTTP2NextConnectionIsOpenedBeforeARequestWaits(t *testing.T) {
 	h2bubble(t, berth.Policy{}, &h2peer{limit: 2, serve: slowly(time.Hour)}, func(r *h2rig) {
@@ -68,7 +68,7 @@ func TestHTTP2NextConnectionIsOpenedBeforeARequestWaits(t *testing.T) {
 	})
 }
 
-// MaxConns times the server's limit is what runs at once; the rest waits its turn.
+// C52: MaxConns times the server's limit is what runs at once; the rest waits its turn.
 func TestHTTP2RequestsBeyondMaxConnsWait(t *testing.T) {
 	h2bubble(t, berth.Policy{MaxConns: 2}, &h2peer{limit: 5, serve: slowly(time.Second)}, func(r *h2rig) {
 		start := time.Now()
@@ -94,7 +94,7 @@ func TestHTTP2MaxStreamsPerConn(t *testing.T) {
 	})
 }
 
-// C58: a server that lowers its limit gets no stream beyond it; one that raises it
+// A server that lowers its limit gets no stream beyond it; one that raises it
 // gets more.
 func TestHTTP2LimitThatChangesIsKeptTo(t *testing.T) {
 	h2bubble(t, berth.Policy{MaxConns: 1}, &h2peer{limit: 10, serve: slowly(time.Second)}, func(r *h2rig) {
@@ -185,7 +185,7 @@ func TestHTTP2SettingsThatNeverCome(t *testing.T) {
 	})
 }
 
-// C54: GOAWAY costs no request: those in flight finish, those that the server did
+// C56: GOAWAY costs no request: those in flight finish, those that the server did
 // not look at go to another connection, whatever their method.
 func TestHTTP2GoAwayFailsNoRequest(t *testing.T) {
 	var once sync.Once
@@ -221,7 +221,7 @@ func TestHTTP2GoAwayFailsNoRequest(t *testing.T) {
 	})
 }
 
-// A connection that goes away takes no further request, also while it still
+// C55: a connection that goes away takes no further request, also while it still
 // finishes what it has.
 func TestHTTP2ConnectionThatGoesAwayGetsNoRequest(t *testing.T) {
 	h2bubble(t, berth.Policy{}, &h2peer{limit: 100, serve: slowly(10 * time.Second)}, func(r *h2rig) {
@@ -239,7 +239,7 @@ func TestHTTP2ConnectionThatGoesAwayGetsNoRequest(t *testing.T) {
 	})
 }
 
-// C55: REFUSED_STREAM is tried again, whatever the method, its body sent anew.
+// C56: REFUSED_STREAM is tried again, whatever the method, its body sent anew.
 func TestHTTP2RefusedStreamIsTriedAgain(t *testing.T) {
 	var mu sync.Mutex
 	tries := map[string]int{}
@@ -326,7 +326,7 @@ func TestHTTP2ResetStream(t *testing.T) {
 	})
 }
 
-// C53, and beyond it: a peer that is dead without a word is found by a ping, on
+// C58, C60: a peer that is dead without a word is found by a ping, on
 // connections that are idle, in use, full and draining; what can be sent again is.
 func TestHTTP2DeadPeerIsFoundByPing(t *testing.T) {
 	for _, state := range []string{"idle", "in use", "full", "draining"} {
@@ -366,7 +366,7 @@ func TestHTTP2DeadPeerIsFoundByPing(t *testing.T) {
 	}
 }
 
-// A peer that answers pings is kept, however long it takes to answer a request.
+// C59: a peer that answers pings is kept, however long it takes to answer a request.
 func TestHTTP2SlowPeerThatLivesIsKept(t *testing.T) {
 	h2bubble(t, berth.Policy{}, &h2peer{limit: 2, serve: slowly(5 * time.Minute)}, func(r *h2rig) {
 		r.get("/")
@@ -427,7 +427,7 @@ func TestHTTP2ServerThatRetiresConnectionsAllTheTime(t *testing.T) {
 	})
 }
 
-// Lifetime retires an HTTP/2 connection as one of HTTP/1.1: no request fails, the
+// C06: lifetime retires an HTTP/2 connection as one of HTTP/1.1: no request fails, the
 // next goes elsewhere, the connection closes when its last stream has ended.
 func TestHTTP2LifetimeAndIdleTimeout(t *testing.T) {
 	h2bubble(t, berth.Policy{Lifetime: 10 * time.Second, IdleTimeout: 5 * time.Second}, &h2peer{limit: 10, serve: slowly(time.Second)}, func(r *h2rig) {
@@ -445,6 +445,56 @@ func TestHTTP2LifetimeAndIdleTimeout(t *testing.T) {
 		if s.Requests != 90 || s.Reused != 90-uint64(len(r.p.all())) {
 			r.Errorf("%d requests, %d on a connection that had carried one", s.Requests, s.Reused)
 		}
+	})
+}
+
+// C54: an idle connection is closed though another one of its endpoint is busy.
+func TestHTTP2IdleTimeoutIsEachConnectionsOwn(t *testing.T) {
+	p := &h2peer{limit: 1, serve: func(s *h2stream) {
+		if s.path == "/long" {
+			time.Sleep(time.Minute)
+		}
+		s.answer(s.path)
+	}}
+	h2bubble(t, berth.Policy{IdleTimeout: 5 * time.Second}, p, func(r *h2rig) {
+		var wg sync.WaitGroup
+		wg.Go(func() { r.get("/long") })
+		synctest.Wait()
+		r.get("/short")
+		time.Sleep(6 * time.Second)
+		if s := r.stats(); s.Idle != 0 || s.Leased != 1 || s.Closes["idle"] != 1 {
+			r.Errorf("%+v", s)
+		}
+		wg.Wait()
+		r.wantConns(2)
+	})
+}
+
+// C25: while dials to an HTTP/2 server fail they are made one at a time, however
+// many requests wait.
+func TestHTTP2DialsThatFailAreMadeOneAtATime(t *testing.T) {
+	h2bubble(t, berth.Policy{}, &h2peer{limit: 100}, func(r *h2rig) {
+		dialling, most := 0, 0
+		r.net.OnDial = func(context.Context, string) error {
+			dialling++
+			most = max(most, dialling)
+			time.Sleep(time.Second)
+			dialling--
+			return errors.New("no route")
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := r.do(r.Context(), "GET", "/", nil); err == nil {
+					r.Error("no error")
+				}
+			})
+		}
+		wg.Wait()
+		if most != 1 {
+			r.Errorf("%d dials at once", most)
+		}
+		r.net.OnDial = nil
 	})
 }
 

@@ -101,7 +101,7 @@ type Policy struct {
 	PingTimeout time.Duration `json:"ping_timeout"`
 
 	// MaxInflateRatio bounds how much larger than what arrived a response may become
-	// that Berth decompresses; it is looked at from 1 MiB on. Default 250: text
+	// that Berth decompresses; it is looked at from 8 MiB on. Default 250: text
 	// rarely passes 50, and 1,032 is all that gzip can do. A response beyond it
 	// fails with *InflateError.
 	MaxInflateRatio int `json:"max_inflate_ratio"`
