@@ -52,10 +52,12 @@ func (t *Transport) tryAlternate(req *http.Request) (resp *http.Response, next *
 	if !body.touched {
 		return nil, req, nil
 	}
+	if !body.closed {
+		body.Close()
+	}
 	if req.GetBody == nil {
 		return nil, nil, errCannotRewind
 	}
-	body.ReadCloser.Close()
 	again, err := req.GetBody()
 	if err != nil {
 		return nil, nil, err
@@ -71,6 +73,7 @@ var errCannotRewind = errors.New("net/http: cannot rewind body after connection 
 type touchedBody struct {
 	io.ReadCloser
 	touched bool
+	closed  bool
 }
 
 func (b *touchedBody) Read(p []byte) (int, error) {
@@ -79,7 +82,7 @@ func (b *touchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *touchedBody) Close() error {
-	b.touched = true
+	b.touched, b.closed = true, true
 	return b.ReadCloser.Close()
 }
 
