@@ -94,6 +94,9 @@ func makeKey(scheme, hostport string) (endpointKey, error) {
 	if k.host == "" {
 		return k, errors.New("no host in request URL")
 	}
+	if strings.ContainsFunc(hostport, notOfAHost) {
+		return k, errors.New("invalid character in the host of the request URL")
+	}
 	if !isASCII(k.host) {
 		ascii, err := idna.Lookup.ToASCII(k.host)
 		if err != nil {
@@ -107,6 +110,10 @@ func makeKey(scheme, hostport string) (endpointKey, error) {
 	}
 	return k, nil
 }
+
+// notOfAHost reports whether c is in no host. net/url lets none of them in, but a
+// URL need not come from there.
+func notOfAHost(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune(`/\@?#<>"`, c) }
 
 func isASCII(s string) bool {
 	for i := range len(s) {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,15 +89,18 @@ func (m *muxConn) Gone(why error) {
 // roundTrip sends the request on a stream. The lease is given back when the
 // response body has ended, or at once when there is none.
 func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Response, *h1.Error) {
-	req, body := m.request(x, gzip)
-	l.SetPhase(pool.PhaseAwaiting)
 	fate := pool.Fate{Keep: true, MaxLeft: -1}
+	req, body, bad := m.request(x, gzip)
+	if bad != nil {
+		return nil, m.failed(bad, l, fate)
+	}
+	l.SetPhase(pool.PhaseAwaiting)
 	if x.Head.Close {
 		fate.Keep, fate.Reason = false, pool.ReasonClose
 	}
 	res, err := m.h2.RoundTrip(req)
 	if err != nil {
-		return nil, m.failed(err, l, fate, body)
+		return nil, m.failed(err, l, fate)
 	}
 	body.answered()
 	if s := m.h1.State(); s != nil {
@@ -111,15 +116,20 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 }
 
 // request returns the request as it is sent: the caller's, or a copy with what
-// differs.
-func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody) {
+// differs. The error is an *h1.RequestError.
+func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody, error) {
 	req := x.Request
+	u, err := cleanURL(req.URL)
+	if err != nil {
+		return nil, nil, err
+	}
 	_, auth := req.Header["Proxy-Authorization"]
 	auth = auth && x.Head.DropProxyAuth
-	if x.Body == nil && !gzip && !auth {
-		return req, nil
+	if x.Body == nil && !gzip && !auth && u == req.URL {
+		return req, nil, nil
 	}
 	c := *req
+	c.URL = u
 	if gzip || auth {
 		c.Header = maps.Clone(req.Header)
 		if gzip {
@@ -131,21 +141,52 @@ func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody) 
 	}
 	var body *heldBody
 	if x.Body != nil {
-		body = &heldBody{b: x.Body}
+		body = &heldBody{b: x.Body, length: -1}
+		if x.Head.Framing.Kind == h1.BodyLength {
+			body.length = x.Head.Framing.Length
+		}
 		c.Body = body
 	}
-	return &c, body
+	return &c, body, nil
+}
+
+// cleanURL returns u, or a copy of it whose blanks are escaped: the two fields that
+// net/url passes on as they are may hold what a gateway in front of an HTTP/1.1
+// server would make two requests of. The error is an *h1.RequestError.
+func cleanURL(u *url.URL) (*url.URL, error) {
+	blank := false
+	for _, s := range [...]string{u.Opaque, u.RawQuery} {
+		for i := range len(s) {
+			if c := s[i]; c < ' ' || c == 0x7f {
+				return nil, &h1.RequestError{Detail: "net/http: can't write control character in Request.URL"}
+			} else if c == ' ' {
+				blank = true
+			}
+		}
+	}
+	if !blank {
+		return u, nil
+	}
+	c := *u
+	c.Opaque = strings.ReplaceAll(c.Opaque, " ", "%20")
+	c.RawQuery = strings.ReplaceAll(c.RawQuery, " ", "%20")
+	return &c, nil
 }
 
 // failed ends the lease of a request without a response.
-func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate, body *heldBody) *h1.Error {
+func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate) *h1.Error {
 	out := &h1.Error{Err: err, Sent: true}
 	var e *h2.Error
-	if errors.Is(err, h2.ErrRequestCanceled) {
+	var bad *h2.RequestError
+	switch {
+	case err == h2.ErrRequestCanceled:
 		out.Err = h1.ErrRequestCanceled
-	}
-	if errors.As(err, &e) {
-		out.Err, out.Network, out.Sent = e.Err, e.Lost || e.Unprocessed, !e.Unprocessed
+	case errors.As(err, new(*h1.RequestError)):
+		out.Sent = false
+	case errors.As(err, &bad):
+		out.Err, out.Sent = &h1.RequestError{Detail: bad.Detail}, false
+	case errors.As(err, &e):
+		out.Err, out.Network, out.Sent = e.Err, e.Lost || e.Unprocessed || e.Late, !e.Unprocessed
 		if e.Lost {
 			fate.Keep, fate.Reason = false, pool.ReasonError
 		}
@@ -162,15 +203,26 @@ func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate, body *heldBod
 }
 
 // heldBody keeps a request body open that was never read, as long as no response
-// has come: another attempt may send it.
+// has come: another attempt may send it. It sees to it that the body is as long as
+// it says.
 type heldBody struct {
-	mu    sync.Mutex
-	b     *h1.RequestBody
-	asked bool // to be closed
-	heard bool // a response has come
+	b      *h1.RequestBody
+	length int64 // -1 when it is not known
+	read   int64
+
+	mu    sync.Mutex // guards what follows
+	asked bool       // to be closed
+	heard bool       // a response has come
 }
 
-func (h *heldBody) Read(p []byte) (int, error) { return h.b.Read(p) }
+func (h *heldBody) Read(p []byte) (int, error) {
+	n, err := h.b.Read(p)
+	h.read += int64(n)
+	if h.length >= 0 && (h.read > h.length || err == io.EOF && h.read < h.length) {
+		return 0, &h1.BodyLengthError{Want: h.length, Got: h.read}
+	}
+	return n, err
+}
 
 func (h *heldBody) Close() error {
 	h.mu.Lock()

@@ -77,6 +77,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// lateAttempts bounds how often one is sent that a server resets with PROTOCOL_ERROR.
+const lateAttempts = 3
+
 // maxAttempts bounds how often a request is sent whose server says each time that
 // it has not looked at it. Those behind a GOAWAY are many when a server takes one
 // request per connection.
@@ -125,7 +128,7 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response
 			return resp, nil
 		}
 		e := err.(*h1.Error)
-		if attempt >= maxAttempts || !retryable(req, e, reused, mux) || !rewind(req, x) {
+		if attempt >= maxAttempts || !retryable(req, e, attempt, reused, mux) || !rewind(req, x) {
 			return nil, ep.exchangeError(e, reused)
 		}
 		if tr := t.config.Trace; tr != nil && tr.Retried != nil {
@@ -218,12 +221,14 @@ func tied(l *pool.Lease) *conn {
 // retryable decides whether a request that got no response may be sent again. A new
 // HTTP/1.1 connection that fails says that the server does; over HTTP/2 it may just
 // have gone away with all its streams.
-func retryable(req *http.Request, e *h1.Error, reused, mux bool) bool {
+func retryable(req *http.Request, e *h1.Error, attempt int, reused, mux bool) bool {
 	switch {
 	case !reused && !mux || !e.Network || e.Received:
 		return false
 	case !e.Sent:
 		return true
+	case mux && attempt >= lateAttempts && errors.As(e.Err, new(*h2.StreamError)):
+		return false
 	}
 	return replayable(req)
 }

@@ -20,6 +20,11 @@ type Error struct {
 
 	// Lost: the connection ended with the request in flight.
 	Lost bool
+
+	// Late: PROTOCOL_ERROR, which is how some servers reset a stream that came too
+	// late for their shutdown (golang/go#47635), and others a request that they will
+	// never like.
+	Late bool
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -42,6 +47,11 @@ type ConnError struct{ Err error }
 func (e *ConnError) Error() string { return e.Err.Error() }
 
 func (e *ConnError) Unwrap() error { return e.Err }
+
+// RequestError: the request cannot be sent over HTTP/2. Detail holds no value of it.
+type RequestError struct{ Detail string }
+
+func (e *RequestError) Error() string { return e.Detail }
 
 // stream has the shape of golang.org/x/net/http2's StreamError, which net/http's
 // own converts itself to, by errors.As, field by field.
@@ -77,6 +87,8 @@ const (
 	saysGoneAway  = "http2: server sent GOAWAY and closed the connection"
 	saysTimeout   = "http2: timeout awaiting response headers"
 	saysCanceled  = "net/http: request canceled"
+	saysInvalid   = "http2: invalid "
+	saysTooMany   = "http2: request header list larger than peer's advertised limit"
 	saysFromPeer  = "received from peer"
 )
 
@@ -99,10 +111,7 @@ func (c *Conn) classify(err error) *Error {
 		if !s.fromPeer() { // the peer broke the protocol on this stream
 			return &Error{Err: &ConnError{Err: err}}
 		}
-		// PROTOCOL_ERROR is how some servers end a stream that came too late for
-		// their shutdown (golang/go#47635).
-		return &Error{Err: &StreamError{Code: s.Code, Err: err},
-			Unprocessed: s.Code == codeRefusedStream || s.Code == codeProtocol}
+		return &Error{Err: &StreamError{Code: s.Code, Err: err}, Unprocessed: s.Code == codeRefusedStream, Late: s.Code == codeProtocol}
 	case text == saysLost:
 		return &Error{Err: ErrPingTimeout, Lost: true}
 	case text == saysForced, text == saysClosed, strings.HasPrefix(text, saysGoneAway), isNetwork(err):
@@ -111,6 +120,11 @@ func (c *Conn) classify(err error) *Error {
 		return &Error{Err: &ConnError{Err: err}}
 	case text == saysTimeout:
 		return &Error{Err: ErrHeaderTimeout}
+	case strings.HasPrefix(text, saysInvalid):
+		detail, _, _ := strings.Cut(strings.TrimPrefix(text, "http2: "), ": ") // what follows are values
+		return &Error{Err: &RequestError{Detail: "net/http: " + detail}, Unprocessed: true}
+	case text == saysTooMany:
+		return &Error{Err: &RequestError{Detail: "request header fields are larger than the server takes"}, Unprocessed: true}
 	}
 	var flood *FloodError
 	if errors.As(err, &flood) {

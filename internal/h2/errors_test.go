@@ -125,6 +125,20 @@ func TestTextsOfNetHTTP(t *testing.T) {
 			_, err := c.cc.RoundTrip(req)
 			return err
 		}},
+		saysInvalid: {script: nothing, do: func(t *testing.T, c *Conn) error {
+			req := get(t.Context())
+			req.Header.Set("Connection", "secret")
+			_, err := c.cc.RoundTrip(req)
+			return err
+		}, want: Error{Unprocessed: true}},
+		saysTooMany: {script: func(fr *http2.Framer, _ net.Conn) {
+			fr.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 1})
+			fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: status("204"), EndHeaders: true, EndStream: true})
+		}, do: func(t *testing.T, c *Conn) error {
+			c.cc.RoundTrip(get(t.Context()))
+			_, err := c.cc.RoundTrip(get(t.Context()))
+			return err
+		}, want: Error{Unprocessed: true}},
 		saysFromPeer: {script: func(fr *http2.Framer, _ net.Conn) { fr.WriteRSTStream(1, http2.ErrCodeRefusedStream) },
 			want: Error{Unprocessed: true}},
 	} {
@@ -149,6 +163,9 @@ func TestTextsOfNetHTTP(t *testing.T) {
 					return
 				}
 				got := c0.classify(err)
+				if strings.Contains(got.Error(), "secret") {
+					t.Errorf("a header's value is within %v", got)
+				}
 				if got.Unprocessed != c.want.Unprocessed || got.Lost != c.want.Lost {
 					t.Errorf("taken for %+v", got)
 				}
