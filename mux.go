@@ -76,9 +76,9 @@ const greeting = 5 * time.Second
 
 // Gone tells the pool that no further request can start. Whoever notices first
 // does so: what is told later says nothing new.
-func (m *muxConn) Gone(why error) {
+func (m *muxConn) Gone(why error, ofUse bool) {
 	var dud error
-	if time.Duration(m.ep.t.now()-m.opened) < greeting {
+	if !ofUse && time.Duration(m.ep.t.now()-m.opened) < greeting {
 		dud = why
 	}
 	m.ep.pool.PeerClosed(m.slot, dud)
@@ -187,7 +187,7 @@ func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate) *h1.Error {
 		out.Err, out.Sent = &h1.RequestError{Detail: bad.Detail}, false
 	case errors.As(err, &e):
 		out.Err, out.Network, out.Sent = e.Err, e.Lost || e.Unprocessed || e.Late, !e.Unprocessed
-		if e.Lost {
+		if e.Lost || e.Late { // after a PROTOCOL_ERROR net/http takes no further request on a connection
 			fate.Keep, fate.Reason = false, pool.ReasonError
 		}
 		if errors.Is(e.Err, h2.ErrHeaderTimeout) {

@@ -470,6 +470,57 @@ func TestHTTP2IdleTimeoutIsEachConnectionsOwn(t *testing.T) {
 	})
 }
 
+// PROTOCOL_ERROR may be how a server resets what came too late: what may be sent
+// twice is, a few times, and nothing else.
+func TestHTTP2ProtocolErrorIsTriedAFewTimes(t *testing.T) {
+	p := &h2peer{limit: 100, serve: func(s *h2stream) { s.text(); s.reset(http2.ErrCodeProtocol) }}
+	h2bubble(t, berth.Policy{}, p, func(r *h2rig) {
+		sent := 0
+		for method, times := range map[string]int{"GET": 3, "POST": 1} {
+			_, err := r.do(r.Context(), method, "/", strings.NewReader("body"))
+			if reset, is := errors.AsType[*berth.StreamError](err); !is || reset.ErrorCode != 1 || berth.NotSent(err) {
+				r.Errorf("%s: %v", method, err)
+			}
+			sent += times
+		}
+		got := 0
+		for _, c := range r.p.all() {
+			c.look(func() { got += c.requests })
+		}
+		if got != sent {
+			r.Errorf("%d requests were sent, want %d", got, sent)
+		}
+	})
+}
+
+// Row 11 over HTTP/2: a body that is not as long as it says fails its request, by
+// the same error as over HTTP/1.1, and no other.
+func TestHTTP2BodyThatIsNotAsLongAsItSays(t *testing.T) {
+	p := &h2peer{limit: 100, serve: func(s *h2stream) {
+		s.text()
+		select {
+		case <-s.gone:
+		default:
+			s.answer(s.path)
+		}
+	}}
+	h2bubble(t, berth.Policy{}, p, func(r *h2rig) {
+		for _, length := range []int64{1, 3, 5, 1000} {
+			req := newRequest(r.T, "POST", rigURL, io.NopCloser(strings.NewReader("body")))
+			req.ContentLength = length
+			_, err := r.tr.RoundTrip(req)
+			if _, is := errors.AsType[*berth.RequestError](err); !is || !strings.Contains(err.Error(), fmt.Sprintf("ContentLength=%d with Body length", length)) {
+				r.Errorf("length %d: %v", length, err)
+			}
+		}
+		if _, err := r.do(r.Context(), "POST", "/", io.MultiReader(strings.NewReader("body"), failing{})); !errors.Is(err, errFailing) {
+			r.Errorf("a body that fails: %v", err)
+		}
+		r.get("/after")
+		r.wantConns(1)
+	})
+}
+
 // C25: while dials to an HTTP/2 server fail they are made one at a time, however
 // many requests wait.
 func TestHTTP2DialsThatFailAreMadeOneAtATime(t *testing.T) {

@@ -16,8 +16,9 @@ type Owner interface {
 	Capacity(streams int)
 
 	// Gone tells once that no further request can start: the peer goes away, a
-	// *GoAway, or the connection has ended. Streams in flight end by themselves.
-	Gone(why error)
+	// *GoAway, or the connection has ended. Streams in flight end by themselves. The
+	// connection was of use if a response or a reset of a stream had come on it.
+	Gone(why error, ofUse bool)
 }
 
 // Options bound a connection and its requests. All values are explicit: defaults
@@ -101,9 +102,9 @@ var past = time.Unix(1, 0)
 // Live reports whether a request may start.
 func (c *Conn) Live() bool { return !c.wire.stopped.Load() }
 
-// Err returns why no request may start: a *GoAway, or what ended the connection; nil
-// while one may.
-func (c *Conn) Err() error { return c.wire.why() }
+// Err returns what Gone tells: why no request may start, nil while one may, and
+// whether the connection was of use.
+func (c *Conn) Err() (why error, ofUse bool) { return c.wire.why() }
 
 // Close closes the connection and cuts the requests in flight. It reports whether
 // the peer had ended it before.

@@ -20,8 +20,8 @@ import (
 
 type quiet struct{}
 
-func (quiet) Capacity(int) {}
-func (quiet) Gone(error)   {}
+func (quiet) Capacity(int)     {}
+func (quiet) Gone(error, bool) {}
 
 // speak opens a connection to a peer that runs script when the first request has
 // come, and answers nothing else.

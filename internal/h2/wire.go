@@ -30,6 +30,7 @@ type wire struct {
 	told   bool       // the owner knows that no request may start
 	closed bool       // by the owner
 
+	ofUse   atomic.Bool // a response has come, or a stream was reset
 	stopped atomic.Bool // no request may start: the peer goes away, or the connection has ended
 }
 
@@ -85,10 +86,15 @@ func (w *wire) settled() {
 	}
 }
 
-// why returns what the peer said, or why Read ended.
-func (w *wire) why() error {
+// why returns what the peer said, or why the connection ended, and whether it was of
+// use.
+func (w *wire) why() (err error, ofUse bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.whyLocked(), w.ofUse.Load()
+}
+
+func (w *wire) whyLocked() error {
 	if w.goAway != nil {
 		return w.goAway
 	}
@@ -124,11 +130,7 @@ func (w *wire) tellGone() {
 		return
 	}
 	w.told = true
-	why := w.err
-	if w.goAway != nil {
-		why = w.goAway
-	}
-	go w.owner.Gone(why) // which does not block
+	go w.owner.Gone(w.whyLocked(), w.ofUse.Load()) // which does not block
 }
 
 // goingAway is called when a GOAWAY frame has passed.
@@ -159,6 +161,7 @@ const (
 	frameData         = 0x0
 	frameHeaders      = 0x1
 	framePriority     = 0x2
+	frameRSTStream    = 0x3
 	frameSettings     = 0x4
 	framePing         = 0x6
 	frameGoAway       = 0x7
@@ -210,6 +213,9 @@ func (f *frames) begin(w *wire) {
 	f.filled = 0
 	f.goAway = f.goAway[:0]
 	w.flood.frame(f.kind(), f.left, f.ack())
+	if k := f.kind(); (k == frameHeaders || k == frameRSTStream) && !w.ofUse.Load() {
+		w.ofUse.Store(true)
+	}
 }
 
 func (f *frames) payload(p []byte) {
