@@ -40,6 +40,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"internal/dial":   {},
 		"internal/memnet": {},
 		"internal/origin": {},
+		"proxyenv":        {},
 		"sockets":         {},
 		"lab":             {".", "sockets", "internal/origin"},
 		"cmd/berth":       {"lab"},
