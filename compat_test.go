@@ -111,9 +111,11 @@ func TestFromTransportWorks(t *testing.T) {
 		proto string
 		dials string
 	}{
-		"TLS":                      {&http.Transport{TLSClientConfig: tlsCfg}, "HTTP/1.1", ""},
-		"TLS, HTTP/2 forced":       {&http.Transport{TLSClientConfig: tlsCfg, ForceAttemptHTTP2: true}, "HTTP/2.0", ""},
-		"Dial":                     {&http.Transport{TLSClientConfig: tlsCfg, Dial: dial}, "HTTP/1.1", "tcp " + addr + ";"},
+		"TLS":                {&http.Transport{TLSClientConfig: tlsCfg}, "HTTP/1.1", ""},
+		"TLS, HTTP/2 forced": {&http.Transport{TLSClientConfig: tlsCfg, ForceAttemptHTTP2: true}, "HTTP/2.0", ""},
+		//lint:ignore SA1019 what is deprecated is carried over too
+		"Dial": {&http.Transport{TLSClientConfig: tlsCfg, Dial: dial}, "HTTP/1.1", "tcp " + addr + ";"},
+		//lint:ignore SA1019 the same
 		"DialTLS":                  {&http.Transport{DialTLS: dialTLS}, "HTTP/1.1", "tls " + addr + ";"},
 		"DialTLSContext to HTTP/2": {&http.Transport{DialTLSContext: h2TLS, ForceAttemptHTTP2: true}, "HTTP/2.0", ""},
 		"TLSNextProto empty":       {&http.Transport{TLSClientConfig: tlsCfg, ForceAttemptHTTP2: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}, "HTTP/1.1", ""},
@@ -231,9 +233,9 @@ func TestWhatHTTPClientDoes(t *testing.T) {
 		switch r.URL.Path {
 		case "/307":
 			http.SetCookie(w, &http.Cookie{Name: "c", Value: "v"})
-			http.Redirect(w, r, "/end", 307)
+			http.Redirect(w, r, "/end", http.StatusTemporaryRedirect)
 		case "/303":
-			http.Redirect(w, r, "/end", 303)
+			http.Redirect(w, r, "/end", http.StatusSeeOther)
 		}
 	}))
 	defer srv.Close()
