@@ -225,7 +225,7 @@ func (p protocols) alpn() []string {
 // openHTTP2 begins HTTP/2 on a connection.
 func (ep *endpoint) openHTTP2(ctx context.Context, c *conn, slot *pool.Slot) (*muxConn, error) {
 	m := &muxConn{conn: c, slot: slot, opened: ep.t.now()}
-	hc, err := ep.t.http2.Open(ctx, &muxSocket{Conn: c.h1.NetConn(), c: c}, m)
+	hc, err := ep.t.http2.Open(ctx, c.h1.NetConn(), c.h1.HangUp, m)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,20 +22,6 @@ type muxConn struct {
 	h2     *h2.Conn
 	slot   *pool.Slot
 	opened int64
-}
-
-// muxSocket closes as conn does: without the five seconds that crypto/tls allows a
-// peer that does not read.
-type muxSocket struct {
-	net.Conn
-	c    *conn
-	once sync.Once
-	err  error
-}
-
-func (s *muxSocket) Close() error {
-	s.once.Do(func() { s.err = s.c.h1.HangUp() })
-	return s.err
 }
 
 // ---- for the pool ----

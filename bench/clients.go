@@ -24,12 +24,15 @@ type load struct {
 	addr   string
 	path   string
 	tls    bool
+	http2  bool
 	body   int // bytes of the request body
 	unread bool
 	conns  int  // at most; 0 for no limit
 	keep   int  // idle connections kept by clients that must be told
 	buffer int  // size in which bodies are read
 	count  bool // the dials
+
+	deadline time.Duration // of each request; 0 is none
 }
 
 func (l load) url() string {
@@ -50,6 +53,10 @@ type client struct {
 // clientNames are the clients that can be measured.
 var clientNames = []string{"berth", "net/http", "fasthttp", "raw"}
 
+// strict is net/http with HTTP2Config.StrictMaxConcurrentRequests: a request waits for
+// a stream where net/http otherwise opens a connection.
+const strict = "net/http strict"
+
 func newClient(name string, l load) (*client, error) {
 	c := &client{close: func() {}}
 	switch name {
@@ -58,15 +65,20 @@ func newClient(name string, l load) (*client, error) {
 		if name == berthDialed {
 			dial = c.dial
 		}
-		tr, err := berth.New(berth.Config{TLS: clientTLS(l), DialContext: dial, Policy: berth.Policy{MaxConns: l.conns}})
+		tr, err := berth.New(berth.Config{TLS: clientTLS(l), DialContext: dial, DisableCompression: true, Policy: berth.Policy{MaxConns: l.conns}})
 		if err != nil {
 			return nil, err
 		}
 		c.useRoundTripper(tr, l)
 		c.close = func() { tr.Close() }
-	case "net/http":
+	case "net/http", strict:
 		tr := &http.Transport{DialContext: c.counter(l), TLSClientConfig: clientTLS(l), DisableCompression: true,
 			MaxConnsPerHost: l.conns, MaxIdleConnsPerHost: l.keep, IdleConnTimeout: 90 * time.Second}
+		if l.http2 {
+			tr.Protocols = new(http.Protocols)
+			tr.Protocols.SetHTTP2(true)
+			tr.HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: name == strict}
+		}
 		c.useRoundTripper(tr, l)
 		c.close = tr.CloseIdleConnections
 	case "fasthttp":
@@ -86,7 +98,11 @@ func newClient(name string, l load) (*client, error) {
 func clientTLS(l load) *tls.Config {
 	// The server's certificate is made in its own process; what is measured here
 	// begins after the handshake.
-	return &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
+	protocol := "http/1.1"
+	if l.http2 {
+		protocol = "h2"
+	}
+	return &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{protocol}}
 }
 
 // counter returns a dial function where dials are counted: elsewhere clients use
@@ -159,6 +175,10 @@ func requests(l load) (func() (*http.Request, context.CancelFunc), error) {
 		return nil, err
 	}
 	return func() (*http.Request, context.CancelFunc) {
+		if l.deadline > 0 {
+			ctx, cancel := context.WithTimeout(context.Background(), l.deadline)
+			return template.WithContext(ctx), cancel
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		return template.WithContext(ctx), cancel
 	}, nil

@@ -114,7 +114,8 @@ type serverProcess struct {
 
 func (d *driver) startServer(ctx context.Context, s scenario) (*serverProcess, error) {
 	o := s.server()
-	cmd := exec.CommandContext(ctx, d.self, "serve", "--hold", strconv.Itoa(o.hold), "--latency", o.latency.String(), "--tls="+strconv.FormatBool(o.tls))
+	cmd := exec.CommandContext(ctx, d.self, "serve", "--hold", strconv.Itoa(o.hold), "--latency", o.latency.String(), "--tls="+strconv.FormatBool(o.tls),
+		"--streams", strconv.Itoa(o.streams))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

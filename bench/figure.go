@@ -26,7 +26,7 @@ type figure struct {
 func figures() []figure {
 	const ratio, whole = "%.2f", "%.0f"
 	ideal := float64(wallRequests/wallConns) * float64(wallLatency)
-	return []figure{
+	list := []figure{
 		{name: "small GET, 64 workers, one core: CPU / net/http", scenario: "get", value: "cpu", over: "net/http", reach: 0.40, aim: 0.33, format: ratio},
 		{name: "small GET: CPU / fasthttp", scenario: "get", value: "cpu", over: "fasthttp", reach: 1.15, aim: 0.95, format: ratio},
 		{name: "small GET: CPU / raw loop", scenario: "get", value: "cpu", over: "raw", reach: 2.0, aim: 1.65, format: ratio},
@@ -56,6 +56,22 @@ func figures() []figure {
 		{name: "100,000 endpoints: bytes each", scenario: "BenchmarkEndpoints", value: "B/endpoint", reach: 2000, aim: 1000, format: whole, repeats: true},
 		{name: "100,000 endpoints: lookup, ns", scenario: "BenchmarkEndpoints", value: "ns/op", reach: 100, aim: 30, format: whole},
 	}
+	for _, b := range bursts {
+		what := fmt.Sprintf("HTTP/2, %d at once, %d streams a connection: ", b.workers, b.streams)
+		need := float64((b.workers + b.streams - 1) / b.streams)
+		list = append(list,
+			figure{name: what + "connections", scenario: b.name(), value: "dials", reach: need, aim: need, format: whole, repeats: true},
+			figure{name: what + "connections of net/http", scenario: b.name(), value: "dials", of: "net/http", floor: true, format: whole},
+			figure{name: what + "failed", scenario: b.name(), value: "failed", format: whole, repeats: true},
+			figure{name: what + "failed, net/http", scenario: b.name(), value: "failed", of: "net/http", floor: true, format: whole},
+			figure{name: what + "failed, net/http strict", scenario: b.name(), value: "failed", of: strict, floor: true, format: whole},
+			figure{name: what + "99th percentile / net/http", scenario: b.name(), value: "p99", over: "net/http", reach: 1, aim: 0.9, format: ratio})
+	}
+	for _, m := range muxed {
+		list = append(list, figure{name: fmt.Sprintf("HTTP/2 GET, %d workers over %d connections: CPU / net/http", m.workers, m.conns),
+			scenario: m.name(), value: "cpu", over: "net/http", reach: 1.1, aim: 1, format: ratio})
+	}
+	return list
 }
 
 // field returns the figure's field of a sample.
@@ -75,6 +91,10 @@ func (f *figure) field(s sample) float64 {
 		return s.RSS
 	case "goroutines":
 		return s.Goroutines
+	case "p99":
+		return s.P99
+	case "failed":
+		return float64(s.Failed)
 	case "dials":
 		return float64(s.Dials)
 	}

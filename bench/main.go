@@ -213,6 +213,7 @@ func serveCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.tls, "tls", false, "")
 	cmd.Flags().IntVar(&o.hold, "hold", 1, "")
 	cmd.Flags().DurationVar(&o.latency, "latency", time.Duration(0), "")
+	cmd.Flags().IntVar(&o.streams, "streams", 0, "")
 	return cmd
 }
 

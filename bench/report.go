@@ -111,7 +111,7 @@ func (r *report) print(w io.Writer) error {
 // printSamples writes each client's own medians.
 func (r *report) printSamples(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "\nscenario\tclient\tCPU µs/request\trequests/s\tallocs\tbytes\tdials\tRSS B/conn\tgoroutines/conn\t")
+	fmt.Fprintln(tw, "\nscenario\tclient\tCPU µs/request\trequests/s\tallocs\tbytes\tdials\tfailed\tp99 ms\tRSS B/conn\tgoroutines/conn\t")
 	for _, m := range r.Scenarios {
 		for _, name := range slices.Sorted(maps.Keys(m.Samples)) {
 			med := func(f func(sample) float64) float64 {
@@ -121,7 +121,7 @@ func (r *report) printSamples(w io.Writer) error {
 				}
 				return spreadOf(v).Median
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%.2f\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", m.Scenario, name,
+			fmt.Fprintf(tw, "%s\t%s\t%.2f\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.1f\t%.0f\t%.2f\t\n", m.Scenario, name,
 				med(func(s sample) float64 { return s.CPU / 1e3 }),
 				med(func(s sample) float64 {
 					if s.Wall == 0 {
@@ -130,7 +130,8 @@ func (r *report) printSamples(w io.Writer) error {
 					return float64(s.Requests) / s.Wall * 1e9
 				}),
 				med(func(s sample) float64 { return s.Allocs }), med(func(s sample) float64 { return s.Bytes }),
-				med(func(s sample) float64 { return float64(s.Dials) }), med(func(s sample) float64 { return s.RSS }),
+				med(func(s sample) float64 { return float64(s.Dials) }), med(func(s sample) float64 { return float64(s.Failed) }),
+				med(func(s sample) float64 { return s.P99 / 1e6 }), med(func(s sample) float64 { return s.RSS }),
 				med(func(s sample) float64 { return s.Goroutines }))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ type sample struct {
 	RSS        float64 `json:"rss_bytes,omitempty"`  // resident memory an idle connection
 	Heap       float64 `json:"heap_bytes,omitempty"` // live heap an idle connection
 	Goroutines float64 `json:"goroutines"`           // an idle connection
+	P99        float64 `json:"p99_ns,omitempty"`     // of the requests' latencies
+	Failed     int     `json:"failed,omitempty"`     // requests without a response in time
 }
 
 // measure sends requests from workers and counts what they cost. The warm-up opens
@@ -116,6 +119,44 @@ func measureDials(c *client, workers, requests int) (sample, error) {
 	start := time.Now()
 	err := run(loops, requests)
 	return sample{Requests: requests, Wall: float64(time.Since(start)), Dials: c.dials.Load()}, err
+}
+
+// measureBurst counts the connections that workers open who begin at once, and how
+// long their requests take.
+func measureBurst(c *client, workers, requests int) (sample, error) {
+	took := make([][]time.Duration, workers)
+	failed := make([]int, workers)
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
+	for i := range workers {
+		do, err := c.worker()
+		if err != nil {
+			return sample{}, err
+		}
+		wg.Go(func() {
+			<-begin
+			for range requests / workers {
+				start := time.Now()
+				err := do()
+				took[i] = append(took[i], time.Since(start))
+				if err != nil {
+					failed[i]++ // and the worker gives up: who hangs would hang again
+					return
+				}
+			}
+		})
+	}
+	start := time.Now()
+	close(begin)
+	wg.Wait()
+	s := sample{Requests: requests, Wall: float64(time.Since(start)), Dials: c.dials.Load()}
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	s.P99 = float64(all[len(all)*99/100])
+	for _, n := range failed {
+		s.Failed += n
+	}
+	return s, nil
 }
 
 // measureIdle opens conns connections, lets them turn idle, and weighs them. The

@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -20,6 +22,7 @@ type serverOptions struct {
 	tls     bool
 	hold    int           // how many requests for pathHold are answered together
 	latency time.Duration // of every answer
+	streams int           // an HTTP/2 server allows on a connection; 0 is one for HTTP/1.1
 }
 
 // runServer serves until standard input ends, which is when the driver does.
@@ -30,6 +33,8 @@ func runServer(o serverOptions) error {
 	}
 	fmt.Println(ln.Addr())
 	switch {
+	case o.streams > 0:
+		go serveHTTP2(ln, o)
 	case o.latency > 0:
 		defer origin.Fast(ln, responses[pathSmall[1]], o.latency).Close()
 	case o.tls:
@@ -40,6 +45,26 @@ func runServer(o serverOptions) error {
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// serveHTTP2 is net/http's server. It ends with the process.
+func serveHTTP2(ln net.Listener, o serverOptions) {
+	body := make([]byte, 128)
+	cert, _ := origin.Cert()
+	s := &http.Server{
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: o.streams},
+		ErrorLog:  log.New(io.Discard, "", 0),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(o.latency)
+			w.Header()["Content-Type"] = []string{"text/plain"}
+			w.Write(body)
+		}),
+	}
+	if err := s.ServeTLS(ln, "", ""); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: server:", err)
+		os.Exit(1)
+	}
 }
 
 // serveEach serves each connection on a goroutine: TLS, and systems without epoll.

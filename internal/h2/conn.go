@@ -74,15 +74,16 @@ type Conn struct {
 
 // Open sends the connection preface over nc, which is an open connection to a peer
 // that has agreed to HTTP/2, and returns before the peer's SETTINGS have come. The
-// owner may be told of something before Open returns. It closes nc when it fails.
-func (e *Engine) Open(ctx context.Context, nc net.Conn, owner Owner) (*Conn, error) {
-	w := &wire{Conn: nc, owner: owner, maxStreams: e.opts.MaxStreams}
+// owner may be told of something before Open returns. hangUp closes nc, and is called
+// once, when Open fails as well.
+func (e *Engine) Open(ctx context.Context, nc net.Conn, hangUp func() error, owner Owner) (*Conn, error) {
+	w := &wire{nc: nc, hangUp: hangUp, owner: owner, maxStreams: e.opts.MaxStreams}
 	if d := e.opts.SettingsTimeout; d > 0 {
 		w.settle = time.AfterFunc(d, func() { nc.SetDeadline(past) })
 	}
 	// The preface is small, but a peer that does not read can hold it up.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(past) })
-	cc, err := e.t.NewClientConn(context.WithValue(context.Background(), wireKey{}, w), "http", "berth.invalid:80")
+	cc, err := e.t.NewClientConn(context.WithValue(context.Background(), wireKey{}, w.conn()), "http", "berth.invalid:80")
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -91,7 +92,7 @@ func (e *Engine) Open(ctx context.Context, nc net.Conn, owner Owner) (*Conn, err
 		if cc != nil {
 			cc.Close()
 		}
-		nc.Close()
+		w.close()
 		return nil, err
 	}
 	return &Conn{cc: cc, wire: w}, nil

@@ -57,7 +57,7 @@ func speak(t *testing.T, o Options, script func(fr *http2.Framer, nc net.Conn)) 
 			}
 		}
 	}()
-	c, err := NewEngine(o, nil).Open(t.Context(), client, quiet{})
+	c, err := NewEngine(o, nil).Open(t.Context(), client, client.Close, quiet{})
 	if err != nil {
 		t.Fatal(err)
 	}

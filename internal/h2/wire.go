@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,11 +11,13 @@ import (
 	"time"
 )
 
-// wire is the connection as ClientConn sees it. Read follows the frames that pass
-// and tells the owner what they say, once ClientConn has taken them in: it reads
-// again only when it has dealt with all whole frames that it has.
+// wire follows what ClientConn reads: the frames that pass. It tells the owner what
+// they say, once ClientConn has taken them in, which reads again only when it has
+// dealt with all whole frames that it has.
 type wire struct {
-	net.Conn
+	nc     net.Conn
+	hangUp func() error // closes nc
+	hung   sync.Once
 	owner  Owner
 	frames frames
 	flood  flood
@@ -49,9 +52,37 @@ func (g *GoAway) Error() string {
 	return s
 }
 
-func (w *wire) Read(p []byte) (int, error) {
+// tlsConn and plainConn are the connection as ClientConn sees it. ClientConn writes
+// each request on a goroutine of its own, whose stack just holds the way through TLS:
+// a frame more and it is copied, for every request. A method promoted from a pointer
+// costs none.
+type (
+	tlsConn struct {
+		*tls.Conn
+		w *wire
+	}
+	plainConn struct {
+		net.Conn
+		w *wire
+	}
+)
+
+func (c *tlsConn) Read(p []byte) (int, error)   { return c.w.read(p) }
+func (c *tlsConn) Close() error                 { return c.w.close() }
+func (c *plainConn) Read(p []byte) (int, error) { return c.w.read(p) }
+func (c *plainConn) Close() error               { return c.w.close() }
+
+// conn returns what ClientConn is given.
+func (w *wire) conn() net.Conn {
+	if tc, ok := w.nc.(*tls.Conn); ok {
+		return &tlsConn{tc, w}
+	}
+	return &plainConn{w.nc, w}
+}
+
+func (w *wire) read(p []byte) (int, error) {
 	w.tell()
-	n, err := w.Conn.Read(p)
+	n, err := w.nc.Read(p)
 	w.frames.follow(w, p[:n])
 	if ferr := w.flood.err; ferr != nil {
 		n, err = 0, ferr
@@ -105,10 +136,11 @@ func (w *wire) whyLocked() error {
 // protocol or answered no ping.
 var errEnded = errors.New("connection was given up")
 
-// Close is ClientConn's.
-func (w *wire) Close() error {
+// close is ClientConn's Close.
+func (w *wire) close() (err error) {
 	w.ended(errEnded)
-	return w.Conn.Close()
+	w.hung.Do(func() { err = w.hangUp() })
+	return err
 }
 
 // ended notes that nothing more comes.
