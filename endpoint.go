@@ -45,12 +45,12 @@ type endpoint struct {
 	tls     *tls.Config // nil without TLS
 	pool    *pool.Pool
 
-	proxy     *url.URL      // nil without one
-	fields    [2][]h1.Field // sent with every request, without and with acceptGzip
-	absolute  bool          // the proxy is told the whole URL of each request
+	proxy     *url.URL       // nil without one
+	fields    *[2][]h1.Field // sent with every request, without and with acceptGzip
+	absolute  bool           // the proxy is told the whole URL of each request
 	protocols protocols
-	history   dial.History
 	expected  atomic.Int32 // requests at once, of a connection that has not told
+	history   dial.History
 
 	// Guarded by the table's lock.
 	aliases []alias
@@ -104,8 +104,7 @@ func upgrades(req *http.Request) bool {
 }
 
 func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: proxy}
-	ep.fields[1] = acceptGzip
+	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: proxy, fields: &ownFields}
 	ep.protocols = t.protocols
 	if key.http1 {
 		ep.protocols = protocols{http1: true}

@@ -112,16 +112,18 @@ func basicAuth(u *url.URL) string {
 // acceptGzip is what a request says that has its response decompressed.
 var acceptGzip = []h1.Field{{Name: "Accept-Encoding", Value: "gzip"}}
 
-// proxyFields are the fields that requests to an HTTP proxy have besides their own,
-// without and with acceptGzip.
-func proxyFields(u *url.URL) (fields [2][]h1.Field) {
-	fields[1] = acceptGzip
-	if auth := basicAuth(u); auth != "" {
-		f := h1.Field{Name: "Proxy-Authorization", Value: auth}
-		fields[0] = []h1.Field{f}
-		fields[1] = append(acceptGzip[:1:1], f)
+// ownFields are the fields that requests have besides the caller's, without and with
+// acceptGzip.
+var ownFields = [2][]h1.Field{1: acceptGzip}
+
+// proxyFields are those of requests to an HTTP proxy.
+func proxyFields(u *url.URL) *[2][]h1.Field {
+	auth := basicAuth(u)
+	if auth == "" {
+		return &ownFields
 	}
-	return fields
+	f := h1.Field{Name: "Proxy-Authorization", Value: auth}
+	return &[2][]h1.Field{{f}, append(acceptGzip[:1:1], f)}
 }
 
 // throughProxy opens the way to the endpoint's origin over a connection to its

@@ -31,9 +31,9 @@ const keepAlive = 30 * time.Second
 // is safe for concurrent use.
 type History struct {
 	mu    sync.Mutex
-	turn  int       // dials so far: each begins with the next address
-	six   bool      // the family that won the last race of both was IPv6
-	since time.Time // when; zero when there was none
+	turn  uint32 // dials so far: each begins with the next address
+	six   bool   // the family that won the last race of both was IPv6
+	since int64  // when, in nanoseconds of Unix time; 0 when there was none
 }
 
 // familyMemory is how long the outcome of a race between the families counts.
@@ -48,10 +48,10 @@ func (h *History) order(ips []netip.Addr, port uint16) []netip.AddrPort {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	turn := h.turn
+	turn := int(h.turn)
 	h.turn++
 	four := ips[0].Unmap().Is4()
-	if !h.since.IsZero() && time.Since(h.since) < familyMemory {
+	if h.since != 0 && time.Since(time.Unix(0, h.since)) < familyMemory {
 		four = !h.six
 	}
 	return interleave(ips, port, turn, four)
@@ -66,7 +66,7 @@ func (h *History) won(addrs []netip.AddrPort, winner netip.AddrPort) {
 		if a.Addr().Is4() != winner.Addr().Is4() { // there was a race
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.six, h.since = !winner.Addr().Is4(), time.Now()
+			h.six, h.since = !winner.Addr().Is4(), time.Now().UnixNano()
 			return
 		}
 	}
