@@ -87,3 +87,32 @@ func ExampleNotSent() {
 	fmt.Println(berth.NotSent(err), errors.Is(err, berth.ErrClosed))
 	// Output: true true
 }
+
+// An http.Transport that a program has configured, carried over.
+func ExampleFromTransport() {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxConnsPerHost = 50
+	cfg, left := berth.FromTransport(t)
+	for _, field := range left {
+		fmt.Println("not carried over:", field)
+	}
+	cfg.Policy.AcquireTimeout = 2 * time.Second // what http.Transport does not have
+	tr, err := berth.New(cfg)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer tr.Close()
+	fmt.Println(cfg.Policy.MaxConns, cfg.Policy.IdleTimeout)
+	// Output:
+	// not carried over: MaxIdleConns 100: idle connections are limited per endpoint (Policy.MaxIdle) and by Policy.IdleTimeout
+	// 50 1m30s
+}
+
+// A request over a Unix domain socket.
+func ExampleTransport_unix() {
+	client := &http.Client{Transport: &berth.Transport{}}
+	_, err := client.Get("unix:///run/absent.sock:/v1/info")
+	fmt.Println(berth.NotSent(err))
+	// Output: true
+}

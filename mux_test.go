@@ -493,6 +493,33 @@ func TestHTTP2ProtocolErrorIsTriedAFewTimes(t *testing.T) {
 	})
 }
 
+// A request that brings its connection down each time is sent three times, and the
+// connections of others do not suffer from it for ever; one that may not be sent twice
+// is sent once.
+func TestHTTP2RequestThatKillsItsConnection(t *testing.T) {
+	p := &h2peer{limit: 100, serve: func(s *h2stream) {
+		if s.path == "/kill" {
+			s.c.Close()
+			return
+		}
+		s.answer(s.path)
+	}}
+	h2bubble(t, berth.Policy{}, p, func(r *h2rig) {
+		for method, times := range map[string]int{"GET": 3, "POST": 1} {
+			r.get("/before")
+			before := len(r.p.all())
+			if _, err := r.do(r.Context(), method, "/kill", nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+				r.Errorf("%s: %v", method, err)
+			}
+			if n := len(r.p.all()) - before + 1; n != times {
+				r.Errorf("%s: sent on %d connections, want %d", method, n, times)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		r.get("/after")
+	})
+}
+
 // Row 11 over HTTP/2: a body that is not as long as it says fails its request, by
 // the same error as over HTTP/1.1, and no other.
 func TestHTTP2BodyThatIsNotAsLongAsItSays(t *testing.T) {

@@ -24,13 +24,14 @@ import (
 // sent, or the method is idempotent and no byte of a response came.
 //
 // Over HTTP/2 the first is not asked: what the server has refused, or left out when
-// it went away, is sent again whatever the method.
+// it went away, is sent again whatever the method, and an idempotent request whose
+// connection was lost up to three times.
 //
-// Errors: *RequestError, *ProxyError within a *DialError, *StreamError, *AcquireTimeoutError, *QueueFullError, *DialError,
-// *ResourceError, *ProtocolError, *ResponseHeaderTimeoutError, *ServerClosedError,
-// *ConnError, *ClosedError; the cause of the context when it was cancelled; what
-// the request's own body said; tls.RecordHeaderError and errors of the network as
-// they are.
+// Errors: *RequestError, *AcquireTimeoutError, *QueueFullError, *DialError (with a
+// *ProxyError in it if a proxy is to blame), *ResourceError, *ProtocolError,
+// *StreamError, *ResponseHeaderTimeoutError, *ServerClosedError, *ConnError,
+// *ClosedError; the cause of the context when it was cancelled; what the request's
+// own body said; tls.RecordHeaderError and errors of the network as they are.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.init()
 	if err := checkFields(req); err != nil {
@@ -77,8 +78,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// lateAttempts bounds how often one is sent that a server resets with PROTOCOL_ERROR.
-const lateAttempts = 3
+// maxSent bounds how often a request is sent over HTTP/2 that a server may have looked
+// at each time: one that brings a server down should not do so again and again.
+const maxSent = 3
 
 // maxAttempts bounds how often a request is sent whose server says each time that
 // it has not looked at it. Those behind a GOAWAY are many when a server takes one
@@ -227,7 +229,7 @@ func retryable(req *http.Request, e *h1.Error, attempt int, reused, mux bool) bo
 		return false
 	case !e.Sent:
 		return true
-	case mux && attempt >= lateAttempts && errors.As(e.Err, new(*h2.StreamError)):
+	case mux && attempt >= maxSent:
 		return false
 	}
 	return replayable(req)

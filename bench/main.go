@@ -46,7 +46,7 @@ func command() *cobra.Command {
 is promised (reach) and what is wanted (aim). SCENARIO may be a pattern: "get*".
 
 Exit status: 0, or 1 with --gate when a figure that repeats misses its reach.`,
-		Example: `  bench                  everything, about eight minutes
+		Example: `  bench                  everything, about eleven minutes
   bench --quick get      one scenario, roughly
   bench --gate           only what repeats: allocations, dials, goroutines, memory
   bench --json out.json  every sample
