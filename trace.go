@@ -72,10 +72,10 @@ func (ep *endpoint) acquired(l *pool.Lease, start int64) AcquireInfo {
 	switch {
 	case l.Waited() && i.Requests == 0:
 		i.Chosen = "dialed"
-	case l.Waited():
-		i.Chosen = "released"
 	case l.Shared():
 		i.Chosen = "shared"
+	case l.Waited():
+		i.Chosen = "released"
 	default:
 		i.Chosen = "idle"
 	}
