@@ -77,6 +77,9 @@ func TestConnectionsWithAndWithoutADescriptor(t *testing.T) {
 					if err != nil || len(b) != want || text != "" && string(b) != text {
 						t.Errorf("%s %s: %d bytes %.20q, %v", method, path, len(b), b, err)
 					}
+					// Whoever sent the body may be the last to let go of the connection.
+					ep, _ := tr.Endpoint(srv.URL)
+					waitFor(t, func() bool { return ep.Stats().Leased == 0 })
 				}
 				exchange("GET", "/", nil, 5, "GET 0")
 				exchange("GET", "/big", nil, 1<<20, "")
