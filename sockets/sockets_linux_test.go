@@ -115,7 +115,7 @@ func TestFilterSelects(t *testing.T) {
 		{"the listener", Filter{States: []State{Listen}, LocalPort: s.Port(), Local: s.Addr()}, 1},
 		{"established by remote port", Filter{States: []State{Established}, RemotePort: s.Port(), Remote: s.Addr()}, 1},
 		{"another address", Filter{Local: other}, 0},
-		{"another state", Filter{States: []State{TimeWait}, RemotePort: c.Port(), Remote: c.Addr()}, 0},
+		{"another state", Filter{States: []State{TimeWait}, Local: s.Addr(), RemotePort: c.Port(), Remote: c.Addr()}, 0},
 		{"mapped address", Filter{Remote: netip.AddrFrom16(s.Addr().As16()), RemotePort: s.Port()}, 1},
 	} {
 		for name, list := range sources {
