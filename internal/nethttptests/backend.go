@@ -6,7 +6,10 @@ package http
 
 import (
 	"crypto/tls"
+	"errors"
 	nethttp "net/http"
+	"strings"
+	"sync/atomic"
 
 	"github.com/berth-go/berth"
 )
@@ -17,10 +20,58 @@ func init() {
 	Supplies = map[string]bool{
 		"ExportErrRequestCanceled":     true,
 		"ExportErrRequestCanceledConn": true,
+		"ExportErrServerClosedIdle":    true,
+		"MaxWriteWaitBeforeConnReuse":  true,
+		"SetRoundTripRetried":          true,
+		"NumPendingRequestsForTesting": true,
+		"IdleConnKeysForTesting":       true,
+		"IdleConnKeyCountForTesting":   true,
+		"IdleConnCountForTesting":      true,
+	}
+	ExportErrServerClosedIdle = errors.New("the server has closed the idle connection")
+	SetRoundTripRetried = func(f func()) {
+		if f == nil {
+			f = func() {}
+		}
+		retried.Store(&f)
 	}
 	ExportErrRequestCanceled = berth.ErrRequestCanceled
 	ExportErrRequestCanceledConn = berth.ErrRequestCanceledWaiting
 	AwaitClientTimeout = false // Berth waits for Request.Cancel itself
+}
+
+// retried is called when a request is sent again.
+var retried atomic.Pointer[func()]
+
+// Berth's own figures, in the terms of net/http's tests. A key is proxy, scheme and
+// address between bars.
+
+func (b *backend) IdleConnKeysForTesting() (keys []string) {
+	for _, ep := range b.Endpoints() {
+		if ep.Stats().Idle > 0 {
+			scheme, addr, _ := strings.Cut(ep.String(), "://")
+			keys = append(keys, "|"+scheme+"|"+addr)
+		}
+	}
+	return keys
+}
+
+func (b *backend) IdleConnKeyCountForTesting() int { return len(b.IdleConnKeysForTesting()) }
+
+func (b *backend) IdleConnCountForTesting(scheme, addr string) int {
+	ep, err := b.Endpoint(scheme + "://" + addr)
+	if err != nil {
+		panic(err)
+	}
+	return ep.Stats().Idle
+}
+
+func (b *backend) NumPendingRequestsForTesting() (n int) {
+	for _, ep := range b.Endpoints() {
+		s := ep.Stats()
+		n += s.Leased + s.Waiting
+	}
+	return n
 }
 
 // backend makes its transport anew when a test changes a field between requests,
@@ -59,6 +110,11 @@ func newBerth(t *Transport) Backend {
 	if n := cfg.Policy.MaxResponseHeaderBytes; n > 0 && n < 128 {
 		cfg.Policy.MaxResponseHeaderBytes = 128 // TestTransportClone sets every field to 1
 	}
+	cfg.Trace = &berth.Trace{Retried: func(berth.RetryInfo) {
+		if f := retried.Load(); f != nil {
+			(*f)()
+		}
+	}}
 	b, err := berth.New(cfg)
 	if err != nil {
 		panic(err)
