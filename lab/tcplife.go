@@ -85,6 +85,7 @@ type lifeWatch struct {
 	trace  *tracer
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	over   chan struct{} // closed when one end is seen in TIME_WAIT and the other is gone, or nothing can be seen
 
 	polled []transition
 	err    error
@@ -92,7 +93,7 @@ type lifeWatch struct {
 
 // watchLife begins. untraced is why there is no trace, or nil.
 func watchLife(ctx context.Context, server netip.AddrPort, traced bool) (w *lifeWatch, untraced error) {
-	w = &lifeWatch{server: server}
+	w = &lifeWatch{server: server, over: make(chan struct{})}
 	if traced {
 		w.trace, untraced = startTrace(server.Port())
 	}
@@ -105,6 +106,8 @@ func (w *lifeWatch) poll(ctx context.Context) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	now := [2]sockets.State{sockets.Close, sockets.Listen}
+	over := sync.OnceFunc(func() { close(w.over) })
+	defer over()
 	for {
 		for _, s := range []side{clientSide, serverSide} {
 			state, err := w.state(ctx, s)
@@ -121,6 +124,9 @@ func (w *lifeWatch) poll(ctx context.Context) {
 				w.polled = append(w.polled, transition{at: monotonic(), side: s, from: now[s], to: state})
 				now[s] = state
 			}
+		}
+		if slices.Contains(now[:], sockets.TimeWait) && slices.Contains(now[:], sockets.Close) {
+			over()
 		}
 		select {
 		case <-tick.C:

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -143,7 +145,7 @@ func TestInterruptedTraceLeavesNothing(t *testing.T) {
 			t.Skipf("no tracepoint here: %v", err)
 		}
 		defer tr.stop()
-		all, err := filepath.Glob(filepath.Join(filepath.Dir(tr.dir), "berth-*"))
+		all, err := filepath.Glob(filepath.Join(filepath.Dir(tr.dir), fmt.Sprintf("berth-%d-*", os.Getpid())))
 		if err != nil {
 			t.Fatal(err)
 		}
