@@ -17,10 +17,11 @@ type Config struct {
 	Policy Policy `json:"policy"`
 
 	// DialContext opens connections in place of Berth's own dialling; network is
-	// "tcp" and addr host:port, or network "unix" and addr a path. It runs on a goroutine of the endpoint's pool, must
-	// return soon after ctx ends, and may return any net.Conn: one without a file
-	// descriptor is served too. ctx has the values of the request that caused the
-	// dial, not its deadline: other requests may use the connection.
+	// "tcp" and addr host:port, or network "unix" and addr a path. It runs on a
+	// goroutine of the endpoint's pool, must return soon after ctx ends, and may
+	// return any net.Conn: one without a file descriptor is served too. ctx has the
+	// values of the request that caused the dial, not its deadline: other requests
+	// may use the connection.
 	//
 	// Its connections may have deadlines that it has set: they are left alone, but
 	// where a timeout of the policy needs one. A request over them costs some

@@ -12,8 +12,8 @@ const stagger = 250 * time.Millisecond
 
 // race tries the addresses in their order, the next one when the one before has
 // failed or is slow, and returns the first connection. The others are cancelled;
-// race returns when all attempts have ended, with the winner's address. The error is the first that occurred:
-// it belongs to the address that was preferred.
+// race returns when all attempts have ended, with the winner's address. The error is
+// the first that occurred: it belongs to the address that was preferred.
 func race(ctx context.Context, addrs []netip.AddrPort, connect func(context.Context, netip.AddrPort) (net.Conn, error)) (net.Conn, netip.AddrPort, error) {
 	if len(addrs) == 1 {
 		c, err := connect(ctx, addrs[0])

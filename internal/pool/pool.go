@@ -12,9 +12,10 @@ import (
 // pool's lock held.
 type Owner interface {
 	// Dial opens a connection and returns it with the number of exchanges that
-	// it may carry at once, or Unsettled. slot is where it will be. It runs on a goroutine of the pool, bounds its own
-	// time, and must return soon after ctx is cancelled. ctx has the values of the
-	// request that caused the dial, but neither its deadline nor its end.
+	// it may carry at once, or Unsettled. slot is where it will be. It runs on a
+	// goroutine of the pool, bounds its own time, and must return soon after ctx is
+	// cancelled. ctx has the values of the request that caused the dial, but neither
+	// its deadline nor its end.
 	Dial(ctx context.Context, slot *Slot) (Conn, int, error)
 
 	// Exhausted reports whether a dial failed because this host has no port,
