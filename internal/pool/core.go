@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"context"
 	"math"
 	"time"
 )
@@ -237,137 +236,6 @@ func (c *core) refused(l *Lease, v Verdict) {
 	}
 }
 
-// ---- events of dials ----
-
-func (c *core) admitted(s *Slot, now int64) {
-	if s.dial.cancelled {
-		c.dialFailed(s, context.Canceled, false, now)
-		return
-	}
-	c.emit(action{kind: actDial, slot: s})
-}
-
-// denied ends a dial that may not start: the waiter goes on waiting for one of
-// the living connections.
-func (c *core) denied(s *Slot, err error, now int64) { c.dialFailed(s, err, true, now) }
-
-func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
-	d := c.endDial(s)
-	c.stats.dialsOK++
-	c.fails, c.notBefore = c.duds, 0 // after duds dials stay one at a time
-	if c.duds == 0 {
-		c.dialErr = nil
-	}
-	c.exhaustedUntil, c.exhaustedErr = 0, nil
-
-	if r := d.replaces; r != nil {
-		r.successor = nil
-	}
-
-	s.conn = conn
-	switch {
-	case d.told:
-		capacity = int(s.capacity)
-	case capacity == Unsettled:
-		capacity = 1
-		s.unsettled = true
-		c.unsettled++
-	}
-	s.capacity = int32(min(capacity, math.MaxInt32))
-	s.born = now
-	if c.n[StateIdle]+c.n[StateLeased] == 0 {
-		c.ordinal = 0
-	} else {
-		c.ordinal++
-	}
-	s.ordinal = c.ordinal
-	c.setRetirement(s)
-	switch {
-	case c.hard:
-		c.closeSlot(s, ReasonShutdown)
-		return
-	case d.gone:
-		c.turnedAway(s, d.dud, now)
-		c.closeSlot(s, ReasonPeer)
-		c.dispatch(now)
-		return
-	}
-	c.setState(s, StateIdle)
-	s.idleSince = now
-	c.pushIdle(s)
-	if r := d.replaces; r != nil {
-		c.retire(r, ReasonLifetime)
-	}
-	c.dispatch(now)
-	if s.state == StateIdle {
-		c.settle(s, now)
-	}
-	c.dispatch(now)
-}
-
-// dialFailed ends a dial. exhausted says that this host has run out of what a
-// connection needs; while connections live, they are the limit then.
-func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
-	d := s.dial
-	w := d.initiator
-	c.endDial(s)
-	if r := d.replaces; r != nil {
-		r.successor = nil
-	}
-	c.setState(s, stateGone)
-	c.total--
-	switch {
-	case d.cancelled:
-		c.stats.dialsCancelled++
-	case exhausted && c.live() > 0:
-		c.stats.dialsExhausted++
-		c.exhaustedUntil, c.exhaustedErr = now+exhaustedWait, err
-		w = nil
-	default:
-		if exhausted {
-			c.stats.dialsExhausted++
-		} else {
-			c.stats.dialsFailed++
-		}
-		c.fails++
-		c.dialErr = err
-		c.notBefore = now + backoff(c.fails)
-	}
-	if w != nil {
-		c.stats.wait.add(now - w.since)
-		c.waiters.remove(w)
-		w.state = waiterFailed
-		w.err = &DialError{Err: err, Failures: c.fails}
-		c.emit(action{kind: actFail, waiter: w})
-	}
-	c.dispatch(now)
-}
-
-// backoff returns how long the n-th failure in a row holds up the next dial.
-func backoff(n int) int64 {
-	if n > 5 {
-		return backoffMax
-	}
-	return min(backoffMin<<(n-1), backoffMax)
-}
-
-// endDial forgets what only a dial needs.
-func (c *core) endDial(s *Slot) *dialing {
-	d := s.dial
-	s.dial = nil
-	c.dials.remove(s)
-	if d.trial {
-		c.trials--
-	}
-	if d.doubtful {
-		c.doubtful--
-	}
-	if d.initiator != nil {
-		d.initiator.dial = nil
-	}
-	return d
-}
-
 // ---- events of connections ----
 
 // probed returns an idle connection from its probe.
@@ -437,17 +305,6 @@ func (c *core) peerClosed(s *Slot, dud error, now int64) {
 		c.retire(s, ReasonPeer)
 	}
 	c.dispatch(now)
-}
-
-// turnedAway counts a connection that the peer has ended, with dud for the reason
-// when it is one for all, as a failed dial if it was of no use to anybody.
-func (c *core) turnedAway(s *Slot, dud error, now int64) {
-	if dud == nil || s.useful {
-		return
-	}
-	c.duds++
-	c.fails, c.dialErr = c.duds, dud
-	c.notBefore = now + backoff(c.fails)
 }
 
 // ---- events of the owner ----
