@@ -59,12 +59,9 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 	own := ep.t.config.DialContext == nil
 	var proxyState *tls.ConnectionState
 	if ep.proxy != nil && ep.proxy.Scheme == "https" {
-		tc, err := dial.Handshake(ctx, nc, ep.proxyTLS(), ep.tlsTimeout())
-		if err != nil {
-			return nil, &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
+		if nc, proxyState, err = ep.secureProxy(ctx, nc); err != nil {
+			return nil, &ProxyError{Proxy: proxyName(ep.proxy.URL), Err: proxyConnect(err)}
 		}
-		s := tc.ConnectionState()
-		nc, proxyState = tc, &s
 	}
 	if ep.proxy != nil && !ep.absolute {
 		if err := ep.throughProxy(ctx, nc); err != nil {
@@ -162,7 +159,7 @@ func (ep *endpoint) socket(ctx context.Context) (net.Conn, error) {
 		}
 		return nc, nil
 	}
-	host, port := ep.proxy.Hostname(), proxyPort(ep.proxy)
+	host, port := ep.proxy.Hostname(), proxyPort(ep.proxy.URL)
 	var (
 		nc  net.Conn
 		err error
@@ -173,9 +170,29 @@ func (ep *endpoint) socket(ctx context.Context) (net.Conn, error) {
 		nc, err = d.Connect(dctx, host, port, &ep.history)
 	}
 	if err != nil {
-		return nil, &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(dialCause(ctx, dctx, err, timeout))}
+		return nil, &ProxyError{Proxy: proxyName(ep.proxy.URL), Err: proxyConnect(dialCause(ctx, dctx, err, timeout))}
 	}
 	return nc, nil
+}
+
+// secureProxy has TLS spoken with an https proxy, unless the caller's function has
+// done so already. It closes nc when it fails.
+func (ep *endpoint) secureProxy(ctx context.Context, nc net.Conn) (net.Conn, *tls.ConnectionState, error) {
+	var err error
+	tc, is := nc.(*tls.Conn)
+	switch {
+	case ep.t.config.DialTLSContext == nil:
+		tc, err = dial.Handshake(ctx, nc, ep.proxy.tls, ep.tlsTimeout())
+	case is:
+		err = dial.Complete(ctx, tc, ep.tlsTimeout())
+	default:
+		return nc, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s := tc.ConnectionState()
+	return tc, &s, nil
 }
 
 // proxyConnect wraps an error on the way to a proxy as net/http does.

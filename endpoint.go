@@ -45,7 +45,7 @@ type endpoint struct {
 	tls     *tls.Config // nil without TLS
 	pool    *pool.Pool
 
-	proxy     *url.URL       // nil without one
+	proxy     *proxy         // nil without one
 	fields    *[2][]h1.Field // sent with every request, without and with acceptGzip
 	absolute  bool           // the proxy is told the whole URL of each request
 	protocols protocols
@@ -104,7 +104,7 @@ func upgrades(req *http.Request) bool {
 }
 
 func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: proxy, fields: &ownFields}
+	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: t.newProxy(proxy), fields: &ownFields}
 	ep.protocols = t.protocols
 	if key.http1 {
 		ep.protocols = protocols{http1: true}
@@ -136,13 +136,6 @@ func (t *Transport) tlsConfig(key endpointKey, p protocols) *tls.Config {
 		p.http2 = false
 	}
 	c.NextProtos = p.alpn()
-	return c
-}
-
-// proxyTLS returns the TLS configuration for the endpoint's proxy.
-func (ep *endpoint) proxyTLS() *tls.Config {
-	c := ep.t.cloneTLS(ep.proxy.Hostname())
-	c.NextProtos = []string{"http/1.1"}
 	return c
 }
 

@@ -2,6 +2,7 @@ package berth
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -50,6 +51,25 @@ func (e *ProxyError) Code() string { return "BERTH1014" }
 func (e *ProxyError) Timeout() bool {
 	var t interface{ Timeout() bool }
 	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// proxy is an endpoint's.
+type proxy struct {
+	*url.URL
+	tls *tls.Config // to an https proxy; else nil
+}
+
+// newProxy returns the proxy at u; nil for none.
+func (t *Transport) newProxy(u *url.URL) *proxy {
+	if u == nil {
+		return nil
+	}
+	p := &proxy{URL: u}
+	if u.Scheme == "https" {
+		p.tls = t.cloneTLS(u.Hostname())
+		p.tls.NextProtos = []string{"http/1.1"}
+	}
+	return p
 }
 
 // proxyTimeout bounds the dialogue with a proxy, which connects to the target
@@ -142,7 +162,7 @@ func (ep *endpoint) throughProxy(ctx context.Context, nc net.Conn) error {
 	if err == nil {
 		return nil
 	}
-	perr := &ProxyError{Proxy: proxyName(ep.proxy), Target: target, Err: err}
+	perr := &ProxyError{Proxy: proxyName(ep.proxy.URL), Target: target, Err: err}
 	var answer *dial.TunnelError
 	if errors.As(err, &answer) {
 		perr.Status = answer.Code
@@ -155,11 +175,11 @@ func (ep *endpoint) tunnel(ctx context.Context, nc net.Conn, target string) erro
 	h := cfg.ProxyConnectHeader
 	if f := cfg.GetProxyConnectHeader; f != nil {
 		var err error
-		if h, err = f(ctx, ep.proxy, target); err != nil {
+		if h, err = f(ctx, ep.proxy.URL, target); err != nil {
 			return err
 		}
 	}
-	if auth := basicAuth(ep.proxy); auth != "" {
+	if auth := basicAuth(ep.proxy.URL); auth != "" {
 		if h = h.Clone(); h == nil {
 			h = http.Header{}
 		}
@@ -167,7 +187,7 @@ func (ep *endpoint) tunnel(ctx context.Context, nc net.Conn, target string) erro
 	}
 	t := dial.Tunnel{Target: target, Header: h, MaxHeadBytes: ep.options.MaxHeadBytes, Timeout: proxyTimeout}
 	if f := cfg.OnProxyConnectResponse; f != nil {
-		t.Answered = func(req *http.Request, resp *http.Response) error { return f(ctx, ep.proxy, req, resp) }
+		t.Answered = func(req *http.Request, resp *http.Response) error { return f(ctx, ep.proxy.URL, req, resp) }
 	}
 	return t.Open(ctx, nc)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"os/exec"
@@ -360,5 +361,47 @@ func TestProxyFromTheEnvironment(t *testing.T) {
 	cmd.Env = append(os.Environ(), "BERTH_TEST_CHILD="+direct.URL, "HTTP_PROXY="+strings.Replace(proxy.URL, "http://", "http://u:p@", 1), "NO_PROXY=127.0.0.1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The TLS connection to an https proxy is the caller's, when a function makes those,
+// and is resumed like any other when Berth makes it.
+func TestTLSToAProxy(t *testing.T) {
+	secure := httptest.NewTLSServer(http.HandlerFunc(proto))
+	defer secure.Close()
+	p := newProxy(t, "https", func(p *proxyServer) { p.loopback = secure.Listener.Addr().String() })
+	roots := bothRoots(t)
+	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+		"handshaken": func(_ context.Context, network, addr string) (net.Conn, error) { return tls.Dial(network, addr, roots) },
+		"not yet": func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := net.Dial(network, addr)
+			cfg := roots.Clone()
+			cfg.ServerName = "127.0.0.1"
+			return tls.Client(c, cfg), err
+		},
+		"hidden": func(_ context.Context, network, addr string) (net.Conn, error) {
+			c, err := tls.Dial(network, addr, roots)
+			return struct{ net.Conn }{c}, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := mustNew(t, berth.Config{Proxy: p.use(), TLS: roots, DialTLSContext: dial})
+			wantGet(t, tr, "https://example.com", "HTTP/1.1")
+		})
+	}
+	tr := mustNew(t, berth.Config{Proxy: p.use(), TLS: roots})
+	var resumed []bool
+	for range 2 {
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{TLSHandshakeDone: func(s tls.ConnectionState, _ error) { resumed = append(resumed, s.DidResume) }})
+		resp, err := tr.RoundTrip(newRequest(t, "GET", "https://example.com", nil).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		tr.CloseIdleConnections()
+	}
+	if !slices.Equal(resumed, []bool{false, false, true, true}) {
+		t.Errorf("resumed %v: proxy and origin, twice", resumed)
 	}
 }
