@@ -85,6 +85,11 @@ func FromTransport(t *http.Transport) (Config, []string) {
 		c.SendPingTimeout, c.PingTimeout, c.StrictMaxConcurrentRequests = 0, 0, false
 		cfg.HTTP2 = &c
 	}
+	if n := p.MaxResponseHeaderBytes; n > 0 {
+		if p.MaxResponseHeaderBytes = min(max(n, minHeaderBytes), maxHeaderBytes); p.MaxResponseHeaderBytes != n {
+			cannot("MaxResponseHeaderBytes %d: %d is the nearest that there is", n, p.MaxResponseHeaderBytes)
+		}
+	}
 	if t.MaxIdleConns > 0 {
 		cannot("MaxIdleConns %d: idle connections are limited per endpoint (Policy.MaxIdle) and by Policy.IdleTimeout", t.MaxIdleConns)
 	}

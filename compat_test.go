@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -80,6 +81,12 @@ func TestFromTransportValues(t *testing.T) {
 	cfg, _ = berth.FromTransport(&http.Transport{})
 	if got, err := cfg.Proxy(nil); got != nil || err != nil || cfg.Policy.ExpectContinueTimeout >= 0 {
 		t.Errorf("zeros that mean off: %+v", cfg)
+	}
+	for n, want := range map[int64]int64{1: 128, 5000: 5000, math.MaxInt64: 1 << 30} {
+		cfg, left = berth.FromTransport(&http.Transport{MaxResponseHeaderBytes: n})
+		if _, err := berth.New(cfg); err != nil || cfg.Policy.MaxResponseHeaderBytes != want || len(left) != map[bool]int{true: 0, false: 1}[n == want] {
+			t.Errorf("MaxResponseHeaderBytes %d: %d, %q, %v", n, cfg.Policy.MaxResponseHeaderBytes, left, err)
+		}
 	}
 	cfg, left = berth.FromTransport(nil)
 	if cfg.Policy.IdleTimeout != 90*time.Second || cfg.Proxy == nil || len(left) != 1 {

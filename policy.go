@@ -134,6 +134,12 @@ const (
 	defaultMaxInflateRatio       = 250
 )
 
+// What Policy.MaxResponseHeaderBytes may be.
+const (
+	minHeaderBytes = 128
+	maxHeaderBytes = 1 << 30
+)
+
 // What is no policy yet.
 const (
 	sweepPeriod   = 5 * time.Second // a connection that the peer closed is found after at most this
@@ -154,9 +160,9 @@ func (p *Policy) validate() error {
 		return bad("PingTimeout", "cannot be off while PingInterval is on; 0 is the default of 15s")
 	case p.MaxResponseHeaderBytes < 0:
 		return bad("MaxResponseHeaderBytes", "cannot be off; 0 is the default of 1 MiB")
-	case p.MaxResponseHeaderBytes > 0 && p.MaxResponseHeaderBytes < 128:
-		return bad("MaxResponseHeaderBytes", "%d is shorter than any response; at least 128", p.MaxResponseHeaderBytes)
-	case p.MaxResponseHeaderBytes > 1<<30:
+	case p.MaxResponseHeaderBytes > 0 && p.MaxResponseHeaderBytes < minHeaderBytes:
+		return bad("MaxResponseHeaderBytes", "%d is shorter than any response; at least %d", p.MaxResponseHeaderBytes, minHeaderBytes)
+	case p.MaxResponseHeaderBytes > maxHeaderBytes:
 		return bad("MaxResponseHeaderBytes", "%d is more than 1 GiB", p.MaxResponseHeaderBytes)
 	}
 	return nil

@@ -107,9 +107,6 @@ func newBerth(t *Transport) Backend {
 	}
 	cfg, _ := berth.FromTransport(std)
 	cfg.Policy.DialTimeout, cfg.Policy.AcquireTimeout = -1, -1 // net/http has none
-	if n := cfg.Policy.MaxResponseHeaderBytes; n > 0 && n < 128 {
-		cfg.Policy.MaxResponseHeaderBytes = 128 // TestTransportClone sets every field to 1
-	}
 	cfg.Trace = &berth.Trace{Retried: func(berth.RetryInfo) {
 		if f := retried.Load(); f != nil {
 			(*f)()
