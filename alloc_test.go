@@ -28,11 +28,21 @@ func TestAllocationsOfAGet(t *testing.T) {
 	o := origin.Fast(ln, []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain\r\nServer: x\r\nContent-Length: 128\r\n\r\n"+
 		strings.Repeat("x", 128)), 0)
 	defer o.Close()
-	tr := &berth.Transport{}
-	defer tr.Close()
+	for name, cfg := range map[string]berth.Config{"zero": {}, "http.DefaultTransport's": fromDefault()} {
+		t.Run(name, func(t *testing.T) { allocationsOfAGet(t, cfg, ln.Addr().String()) })
+	}
+}
+
+func fromDefault() berth.Config {
+	cfg, _ := berth.FromTransport(nil)
+	return cfg
+}
+
+func allocationsOfAGet(t *testing.T, cfg berth.Config, addr string) {
+	tr := mustNew(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+ln.Addr().String()+"/path", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/path", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

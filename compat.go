@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/berth-go/berth/internal/http2"
 )
@@ -19,7 +20,9 @@ import (
 // to two, IdleConnTimeout and TLSHandshakeTimeout are not endless. Two zeros keep
 // their meaning: no Proxy is none, and no ExpectContinueTimeout sends the body at
 // once. As in net/http, a dial function or a TLS configuration means HTTP/1.1 unless
-// ForceAttemptHTTP2 or Protocols say otherwise. What was registered with
+// ForceAttemptHTTP2 or Protocols say otherwise. The dial function of
+// http.DefaultTransport, which a Clone of it has, becomes Berth's own dialling with
+// the same timeout of 30 s: that is the faster way. What was registered with
 // RegisterProtocol cannot be seen from outside and is to be registered anew.
 func FromTransport(t *http.Transport) (Config, []string) {
 	if t == nil {
@@ -71,6 +74,10 @@ func FromTransport(t *http.Transport) (Config, []string) {
 		cfg.Protocols = new(http.Protocols)
 		cfg.Protocols.SetHTTP1(true)
 	}
+	if std, ok := http.DefaultTransport.(*http.Transport); ok && cfg.DialContext != nil && same(cfg.DialContext, std.DialContext) {
+		cfg.DialContext = nil
+		p.DialTimeout = 30 * time.Second
+	}
 	for proto := range t.TLSNextProto {
 		if proto != "h2" && proto != "unencrypted_http2" {
 			cannot("TLSNextProto[%q]: other protocols over TLS are not spoken", proto)
@@ -101,6 +108,11 @@ func FromTransport(t *http.Transport) (Config, []string) {
 	}
 	slices.Sort(left)
 	return cfg, left
+}
+
+// same reports whether two functions are one, closure and all: Clone keeps that.
+func same[F func(context.Context, string, string) (net.Conn, error)](a, b F) bool {
+	return *(*unsafe.Pointer)(unsafe.Pointer(&a)) == *(*unsafe.Pointer)(unsafe.Pointer(&b))
 }
 
 // mayHTTP2 is net/http's rule for a Transport without Protocols.

@@ -92,6 +92,14 @@ func TestFromTransportValues(t *testing.T) {
 	if cfg.Policy.IdleTimeout != 90*time.Second || cfg.Proxy == nil || len(left) != 1 {
 		t.Errorf("http.DefaultTransport: %+v, %q", cfg, left)
 	}
+	clone := http.DefaultTransport.(*http.Transport).Clone()
+	if cfg, _ = berth.FromTransport(clone); cfg.DialContext != nil || cfg.Policy.DialTimeout != 30*time.Second || cfg.Protocols != nil {
+		t.Errorf("a clone of it: %+v", cfg)
+	}
+	clone.DialContext = (&net.Dialer{}).DialContext
+	if cfg, _ = berth.FromTransport(clone); cfg.DialContext == nil || cfg.Policy.DialTimeout != 0 {
+		t.Errorf("another dialler: %+v", cfg)
+	}
 }
 
 // What FromTransport makes of a Transport with hooks works, over the protocol that

@@ -51,9 +51,10 @@ type Config struct {
 
 	// Proxy returns the proxy for a request; nil uses none. It is asked for every
 	// request and must be quick. Schemes are http, https and socks5; user and
-	// password are those for the proxy. Default: the environment's HTTP_PROXY,
-	// HTTPS_PROXY and NO_PROXY as they are at first use, like http.DefaultTransport;
-	// package proxyenv reads them again and again. [NoProxy] uses none.
+	// password are those for the proxy. Default: http.ProxyFromEnvironment, which is
+	// HTTP_PROXY, HTTPS_PROXY and NO_PROXY as they are at first use, and is asked once
+	// for each endpoint; package proxyenv reads them again and again. [NoProxy] uses
+	// none.
 	Proxy func(*http.Request) (*url.URL, error) `json:"-"`
 
 	// ProxyConnectHeader is sent to a proxy with CONNECT.

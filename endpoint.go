@@ -62,7 +62,7 @@ type endpoint struct {
 func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 	a := alias{req.URL.Scheme, req.URL.Host}
 	var proxy *url.URL
-	if t.config.Proxy != nil && a.scheme != "unix" {
+	if t.proxies.each && a.scheme != "unix" {
 		var err error
 		if proxy, err = t.proxyFor(req); err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 	if err != nil {
 		return nil, &RequestError{Reason: err.Error()}
 	}
-	if t.config.Proxy == nil && key.scheme != "unix" {
+	if !t.proxies.each && key.scheme != "unix" {
 		if proxy, err = t.proxyFor(req); err != nil {
 			return nil, err
 		}

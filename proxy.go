@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -76,14 +77,29 @@ func (t *Transport) newProxy(u *url.URL) *proxy {
 // meanwhile. net/http has the same.
 const proxyTimeout = time.Minute
 
-// proxyFor returns the proxy for requests to a URL; nil is none. It is asked for
-// each request if the configuration has a function, else once per endpoint.
-func (t *Transport) proxyFor(req *http.Request) (*url.URL, error) {
-	f := t.config.Proxy
-	if f == nil {
-		f = http.ProxyFromEnvironment
+// proxies is who names the proxy.
+type proxies struct {
+	of   func(*http.Request) (*url.URL, error)
+	each bool // is asked for every request; else once per endpoint
+}
+
+// proxiesBy knows the functions that say the same to all requests of an endpoint.
+func proxiesBy(f func(*http.Request) (*url.URL, error)) proxies {
+	is := func(g func(*http.Request) (*url.URL, error)) bool {
+		return reflect.ValueOf(f).Pointer() == reflect.ValueOf(g).Pointer()
 	}
-	u, err := f(req)
+	switch {
+	case f == nil:
+		return proxies{of: http.ProxyFromEnvironment}
+	case is(http.ProxyFromEnvironment), is(NoProxy):
+		return proxies{of: f}
+	}
+	return proxies{of: f, each: true}
+}
+
+// proxyFor returns the proxy for requests to a URL; nil is none.
+func (t *Transport) proxyFor(req *http.Request) (*url.URL, error) {
+	u, err := t.proxies.of(req)
 	if err != nil || u == nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type Transport struct {
 	dialer    dial.Dialer
 	shared    pool.Shared
 	protocols protocols
+	proxies   proxies
 	http2     *h2.Engine
 	pool      pool.Config // of the transport's policy
 	engine    *h1.Options // the same
@@ -49,6 +50,7 @@ func (t *Transport) init() {
 		t.pool, t.engine = t.config.Policy.pool(), t.config.Policy.engine()
 		t.poolUnknown = t.pool
 		t.poolUnknown.Expect = unknownStreams
+		t.proxies = proxiesBy(t.config.Proxy)
 		t.protocols = protocolsFor(t.config.Protocols)
 		if http2Disabled() {
 			t.protocols.http2 = false
