@@ -71,7 +71,7 @@ func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 			a.scheme += "|" + proxyKey(proxy)
 		}
 	}
-	http1 := a.scheme[0] == 'h' && t.protocols.http2 && upgrades(req)
+	http1 := req.URL.Scheme == "https" && t.protocols.http2 && upgrades(req)
 	if http1 {
 		a.scheme += "|1"
 	}
@@ -87,7 +87,7 @@ func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 			return nil, err
 		}
 	}
-	key.http1 = http1 && key.scheme == "https"
+	key.http1 = http1
 	key = key.through(proxy)
 	ep := t.endpoints.add(key, a, func() *endpoint { return t.newEndpoint(key, proxy) })
 	if ep == nil {
