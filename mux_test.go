@@ -86,8 +86,13 @@ func TestHTTP2RequestsBeyondMaxConnsWait(t *testing.T) {
 // Policy.MaxStreamsPerConn is kept below what the server allows.
 func TestHTTP2MaxStreamsPerConn(t *testing.T) {
 	h2bubble(t, berth.Policy{MaxStreamsPerConn: 3}, &h2peer{limit: 100, serve: slowly(time.Second)}, func(r *h2rig) {
+		r.net.OnDial = func(context.Context, string) error { time.Sleep(500 * time.Millisecond); return nil }
+		start := time.Now()
 		r.burst(9)
 		r.wantConns(3)
+		if took := time.Since(start); took != 1500*time.Millisecond {
+			r.Errorf("took %v: dials waited for each other", took)
+		}
 		if most := r.p.peak(); most != 3 {
 			r.Errorf("%d streams at once, want 3", most)
 		}
@@ -642,4 +647,33 @@ func TestHTTP2ShutdownAndClose(t *testing.T) {
 			r.Errorf("%v", err)
 		}
 	})
+}
+
+// A connection that may carry few requests is not expected to carry more: a burst
+// opens as many as it needs at once, over HTTP/2 too.
+func TestHTTP2ConnectionsOfFewRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy berth.Policy
+		conns  int
+	}{
+		"one":  {berth.Policy{DisableKeepAlives: true}, 20},
+		"four": {berth.Policy{MaxRequestsPerConn: 4}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h2bubble(t, c.policy, &h2peer{limit: 100, serve: slowly(time.Second)}, func(r *h2rig) {
+				r.net.OnDial = func(context.Context, string) error { time.Sleep(50 * time.Millisecond); return nil }
+				for range 2 {
+					start := time.Now()
+					before := len(r.p.all())
+					r.burst(20)
+					if took := time.Since(start); took > 1200*time.Millisecond {
+						r.Errorf("took %v: dials waited for each other", took)
+					}
+					if n := len(r.p.all()) - before; n != c.conns {
+						r.Errorf("%d connections, want %d", n, c.conns)
+					}
+				}
+			})
+		})
+	}
 }

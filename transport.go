@@ -49,7 +49,7 @@ func (t *Transport) init() {
 		t.dialer.DialContext = t.config.DialContext
 		t.pool, t.engine = t.config.Policy.pool(), t.config.Policy.engine()
 		t.poolUnknown = t.pool
-		t.poolUnknown.Expect = unknownStreams
+		t.poolUnknown.Expect = min(or(t.config.Policy.MaxStreamsPerConn, unknownStreams, unknownStreams), unknownStreams)
 		t.proxies = proxiesBy(t.config.Proxy)
 		t.protocols = protocolsFor(t.config.Protocols)
 		if http2Disabled() {

@@ -244,9 +244,10 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 // coming is the number of requests that what is under way will serve. A dial that
 // its request gave up on, or that nobody waits for and is slow, is not relied upon.
 // A connection whose capacity is not known yet has one request, and is expected to
-// take more.
+// take more. None is expected to take more than it may.
 func (c *core) coming() int {
-	return (c.n[StateDialing]-c.doubtful)*c.cfg.Expect + c.unsettled*(c.cfg.Expect-1) + c.probing
+	each := min(c.cfg.Expect, c.cfg.MaxRequests)
+	return (c.n[StateDialing]-c.doubtful)*each + c.unsettled*(each-1) + c.probing
 }
 
 // live is the number of connections that a waiter may still hope for.

@@ -249,8 +249,9 @@ func (m *model) staying() int {
 
 // coming is the number of requests that need no dial beyond those under way.
 func (m *model) coming() int {
-	return m.cfg.Expect*m.count(func(s *modelSlot) bool { return s.stage <= stageDial && !s.doubtful }) +
-		(m.cfg.Expect-1)*m.count(func(s *modelSlot) bool {
+	each := min(m.cfg.Expect, m.cfg.MaxRequests)
+	return each*m.count(func(s *modelSlot) bool { return s.stage <= stageDial && !s.doubtful }) +
+		(each-1)*m.count(func(s *modelSlot) bool {
 			return s.unsettled && (s.s.state == StateIdle || s.s.state == StateLeased)
 		}) +
 		m.count(func(s *modelSlot) bool { return s.probing })
