@@ -677,3 +677,74 @@ func TestHTTP2ConnectionsOfFewRequests(t *testing.T) {
 		})
 	}
 }
+
+// A request that closes its connection lets the others on it finish.
+func TestHTTP2RequestThatCloses(t *testing.T) {
+	p := &h2peer{limit: 100, serve: func(s *h2stream) {
+		if s.path == "/long" {
+			time.Sleep(time.Second)
+		}
+		s.answer(s.path)
+	}}
+	h2bubble(t, berth.Policy{}, p, func(r *h2rig) {
+		var wg sync.WaitGroup
+		wg.Go(func() { r.get("/long") })
+		synctest.Wait()
+		req := newRequest(r.T, "GET", rigURL+"/closing", nil)
+		req.Close = true
+		resp, err := r.tr.RoundTrip(req)
+		if err != nil {
+			r.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if s := r.stats(); s.Draining != 1 {
+			r.Errorf("%+v", s)
+		}
+		r.get("/elsewhere")
+		wg.Wait()
+		r.wantConns(2)
+		synctest.Wait()
+		if s := r.stats(); s.Idle != 1 || s.Draining != 0 || s.Closes["close"] != 1 {
+			r.Errorf("%+v", s)
+		}
+	})
+}
+
+// What a server answers before the request body has come is heard, over HTTP/2 too,
+// and the body is read no further.
+func TestHTTP2EarlyAnswer(t *testing.T) {
+	p := &h2peer{limit: 100, serve: func(s *h2stream) {
+		s.over()
+		s.head(true, ":status", "413")
+		s.c.write(func() { s.c.fr.WriteRSTStream(s.id, http2.ErrCodeNo) })
+	}}
+	h2bubble(t, berth.Policy{}, p, func(r *h2rig) {
+		for range 3 {
+			body := &trackedBody{Reader: endless{}}
+			req := newRequest(r.T, "POST", rigURL, body)
+			resp, err := r.tr.RoundTrip(req)
+			if err != nil || resp.StatusCode != 413 {
+				r.Fatalf("%v, %v", resp, err)
+			}
+			resp.Body.Close()
+			synctest.Wait()
+			if body.closes.Load() != 1 {
+				r.Errorf("body closed %d times", body.closes.Load())
+			}
+			time.Sleep(time.Second) // the Read under way returns
+			if n := body.after.Load(); n != 0 {
+				r.Errorf("body read %d times after its close", n)
+			}
+		}
+		r.wantConns(1)
+	})
+}
+
+// endless is a body that goes on as slowly as a sensor's.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	return copy(p, "measurement\n"), nil
+}
