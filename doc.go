@@ -3,14 +3,18 @@
 //
 //	client := &http.Client{Transport: &berth.Transport{}}
 //
-// It speaks HTTP/1.1, plain and over TLS, by an engine of its own: requests run on
-// the caller's goroutine, idle connections have neither a goroutine nor a buffer,
-// and every wait has a bound and an error that says what was waited for.
+// It speaks HTTP/1.1 by an engine of its own: requests run on the caller's
+// goroutine, and idle connections have neither a goroutine nor a buffer. It speaks
+// HTTP/2 by net/http's codec, over as many connections as the server's limit on
+// streams asks for. Every wait has a bound and an error that says what was waited
+// for. Proxies, upgrades, gzip, traces and the rest are as [net/http.Transport] has
+// them; [FromTransport] carries its settings over, and docs/differences.md lists what
+// differs on purpose.
 //
 // # Words
 //
 // An endpoint is everything that makes two connections interchangeable: scheme,
-// host, port and TLS identity. It has one pool and one [Policy]. A lease is one
+// host, port, TLS identity and proxy. It has one pool and one [Policy]. A lease is one
 // request's hold on a connection, from the moment it gets it until the last byte
 // of the response has arrived. A waiter is a request that has no lease yet; the
 // oldest is served first.

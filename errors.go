@@ -157,8 +157,9 @@ func (e *ResourceError) Code() string {
 	return map[string]string{"ports": "BERTH1004", "descriptors": "BERTH1005", "memory": "BERTH1006"}[e.Resource]
 }
 
-// ProtocolError: the server broke HTTP/1.1, and what it meant is not certain. The
-// connection is closed. Code BERTH1007.
+// ProtocolError: the server broke HTTP/1.1 or HTTP/2, in head or body, and what it
+// meant is not certain, or it floods. The connection is closed; over HTTP/2, if the
+// fault was one stream's, that alone. Code BERTH1007.
 type ProtocolError struct {
 	Endpoint string
 	Err      error
