@@ -151,7 +151,10 @@ func (ep *endpoint) socket(ctx context.Context) (net.Conn, error) {
 	switch {
 	case ep.key.scheme == "unix":
 		nc, err := d.ConnectUnix(dctx, ep.key.host)
-		return nc, dialCause(ctx, dctx, err, timeout)
+		if err != nil {
+			return nil, dialCause(ctx, dctx, err, timeout)
+		}
+		return nc, nil
 	case ep.proxy == nil:
 		nc, err := d.Connect(dctx, ep.key.host, ep.key.port, &ep.history)
 		if err != nil {
@@ -165,7 +168,9 @@ func (ep *endpoint) socket(ctx context.Context) (net.Conn, error) {
 		err error
 	)
 	if f := ep.t.config.DialTLSContext; f != nil && ep.proxy.Scheme == "https" {
-		nc, err = f(dctx, "tcp", net.JoinHostPort(host, port))
+		if nc, err = f(dctx, "tcp", net.JoinHostPort(host, port)); err == nil && nc == nil {
+			err = errNoConn
+		}
 	} else {
 		nc, err = d.Connect(dctx, host, port, &ep.history)
 	}
@@ -253,10 +258,14 @@ func (ep *endpoint) openHTTP2(ctx context.Context, c *conn, slot *pool.Slot) (*m
 // expect has the pool reckon with so many requests at once on a connection that
 // has not told yet how many it takes.
 func (ep *endpoint) expect(n int) {
-	if int(ep.expected.Swap(int32(n))) != n {
+	if int(ep.expected.Swap(int32(n))) == n {
+		return
+	}
+	for told := 0; told != n; n = int(ep.expected.Load()) { // another connection may say otherwise meanwhile
 		cfg := ep.t.pool
 		cfg.Expect = n
 		ep.pool.SetConfig(cfg)
+		told = n
 	}
 }
 

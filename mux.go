@@ -108,8 +108,7 @@ func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody, 
 	if err != nil {
 		return nil, nil, err
 	}
-	_, auth := req.Header["Proxy-Authorization"]
-	auth = auth && x.Head.DropProxyAuth
+	auth := x.Head.DropProxyAuth && hasProxyAuth(req.Header)
 	if x.Body == nil && !gzip && !auth && u == req.URL {
 		return req, nil, nil
 	}
@@ -121,7 +120,7 @@ func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody, 
 			c.Header["Accept-Encoding"] = []string{"gzip"}
 		}
 		if auth {
-			delete(c.Header, "Proxy-Authorization")
+			maps.DeleteFunc(c.Header, func(name string, _ []string) bool { return isProxyAuth(name) })
 		}
 	}
 	var body *heldBody
@@ -134,6 +133,18 @@ func (m *muxConn) request(x *h1.Exchange, gzip bool) (*http.Request, *heldBody, 
 	}
 	return &c, body, nil
 }
+
+func hasProxyAuth(h http.Header) bool {
+	for name := range h {
+		if isProxyAuth(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// isProxyAuth knows the field in whatever case: HTTP/2 sends names in lower case.
+func isProxyAuth(name string) bool { return strings.EqualFold(name, "Proxy-Authorization") }
 
 // cleanURL returns u, or a copy of it whose blanks are escaped: the two fields that
 // net/url passes on as they are may hold what a gateway in front of an HTTP/1.1

@@ -89,6 +89,7 @@ func TestProxies(t *testing.T) {
 					for range 3 {
 						req := newRequest(t, "GET", "https://example.com/path", nil)
 						req.Header.Set("Proxy-Authorization", "Basic of-the-caller")
+						req.Header["proxy-authorization"] = []string{"Basic in-lower-case"}
 						resp, err := tr.RoundTrip(req)
 						if err != nil {
 							t.Fatal(err)
@@ -389,6 +390,10 @@ func TestTLSToAProxy(t *testing.T) {
 			wantGet(t, tr, "https://example.com", "HTTP/1.1")
 		})
 	}
+	nothing := mustNew(t, berth.Config{Proxy: p.use(), TLS: roots, DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return nil, nil }})
+	if _, err := fetch(nothing, "https://example.com"); err == nil || !strings.Contains(err.Error(), "neither a connection nor an error") {
+		t.Errorf("a function that returns nothing: %v", err)
+	}
 	tr := mustNew(t, berth.Config{Proxy: p.use(), TLS: roots})
 	var resumed []bool
 	for range 2 {
@@ -403,5 +408,42 @@ func TestTLSToAProxy(t *testing.T) {
 	}
 	if !slices.Equal(resumed, []bool{false, false, true, true}) {
 		t.Errorf("resumed %v: proxy and origin, twice", resumed)
+	}
+}
+
+// A request that is sent again without the proxy of its first attempt has nothing of
+// it left: no absolute form, and its own fields.
+func TestAttemptWithoutTheProxyOfTheOneBefore(t *testing.T) {
+	direct := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.RequestURI+" "+r.Header.Get("Proxy-Authorization"))
+	}))
+	defer direct.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := origin.New(ln).Handle(func(c *origin.Conn) { // one answer, and the next request ends the connection
+		c.ReadRequest()
+		c.Write(ok("proxied"))
+		c.ReadRequest()
+	})
+	defer o.Close()
+	var asked atomic.Int32
+	tr := mustNew(t, berth.Config{Proxy: func(*http.Request) (*url.URL, error) {
+		if asked.Add(1) > 2 {
+			return nil, nil
+		}
+		return &url.URL{Scheme: "http", Host: ln.Addr().String(), User: url.UserPassword("u", "p")}, nil
+	}})
+	wantGet(t, tr, direct.URL+"/path", "proxied")
+	req := newRequest(t, "GET", direct.URL+"/path", nil)
+	req.Header.Set("Proxy-Authorization", "mine")
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); string(b) != "/path mine" {
+		t.Errorf("the origin saw %q", b)
 	}
 }

@@ -108,10 +108,8 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response
 		if gzip {
 			x.Head.Extra = ep.fields[1]
 		}
-		if ep.proxy != nil {
-			x.Head.AbsoluteForm = ep.absolute
-			x.Head.DropProxyAuth = !ep.absolute || ep.proxy.User != nil
-		}
+		x.Head.AbsoluteForm = ep.absolute
+		x.Head.DropProxyAuth = ep.proxy != nil && (!ep.absolute || ep.proxy.User != nil)
 
 		l, err := ep.acquire(ctx, req, x.Trace)
 		if err == pool.ErrForgotten {

@@ -198,7 +198,6 @@ const (
 	framePing         = 0x6
 	frameGoAway       = 0x7
 	frameWindowUpdate = 0x8
-	frameContinuation = 0x9
 	flagAck           = 0x1
 )
 
@@ -304,7 +303,7 @@ type flood struct {
 const (
 	floodBudget = 2000
 	floodRefill = 10 * time.Millisecond // a frame
-	loggedFrame = 19                    // on top, for a frame about which net/http writes a line into the process's log
+	loggedFrame = 19                    // on top for PRIORITY, about which net/http logs and which no server needs
 )
 
 func (f *flood) frame(kind byte, size int, ack bool) {
@@ -316,7 +315,7 @@ func (f *flood) frame(kind byte, size int, ack bool) {
 		return
 	}
 	f.spent++
-	if kind == framePriority || kind > frameContinuation {
+	if kind == framePriority {
 		f.spent += loggedFrame
 	}
 	if f.spent < floodBudget/2 {
