@@ -81,6 +81,7 @@ const proxyTimeout = time.Minute
 type proxies struct {
 	of   func(*http.Request) (*url.URL, error)
 	each bool // is asked for every request; else once per endpoint
+	none bool // there never is one
 }
 
 // proxiesBy knows the functions that say the same to all requests of an endpoint.
@@ -91,8 +92,10 @@ func proxiesBy(f func(*http.Request) (*url.URL, error)) proxies {
 	switch {
 	case f == nil:
 		return proxies{of: http.ProxyFromEnvironment}
-	case is(http.ProxyFromEnvironment), is(NoProxy):
+	case is(http.ProxyFromEnvironment):
 		return proxies{of: f}
+	case is(NoProxy):
+		return proxies{of: f, none: true}
 	}
 	return proxies{of: f, each: true}
 }
@@ -143,6 +146,17 @@ func basicAuth(u *url.URL) string {
 	}
 	password, _ := u.User.Password()
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
+}
+
+// dropsProxyAuth says that a request's own Proxy-Authorization is not for whom it
+// reaches: an origin, behind a proxy or not, or a proxy with credentials in its URL.
+// What is asked to CONNECT is a proxy, and a caller who says NoProxy knows what the
+// request reaches.
+func (ep *endpoint) dropsProxyAuth(req *http.Request) bool {
+	if ep.proxy == nil {
+		return !ep.t.proxies.none && req.Method != http.MethodConnect
+	}
+	return !ep.absolute || ep.proxy.User != nil
 }
 
 // acceptGzip is what a request says that has its response decompressed.

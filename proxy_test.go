@@ -443,7 +443,46 @@ func TestAttemptWithoutTheProxyOfTheOneBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if b, _ := io.ReadAll(resp.Body); string(b) != "/path mine" {
+	if b, _ := io.ReadAll(resp.Body); string(b) != "/path " {
 		t.Errorf("the origin saw %q", b)
+	}
+}
+
+// A request's own Proxy-Authorization reaches no origin that is spoken to directly
+// either, as where NO_PROXY names it, over both protocols; with NoProxy nothing is
+// taken away.
+func TestProxyAuthorizationOfADirectRequest(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.Proto+" "+r.Header.Get("Proxy-Authorization"))
+	}
+	plain := httptest.NewServer(http.HandlerFunc(h))
+	defer plain.Close()
+	secure, cfg := newTLSServer(t, h, h2Too)
+	byFunction := func(*http.Request) (*url.URL, error) { return nil, nil }
+	for name, c := range map[string]struct {
+		proxy func(*http.Request) (*url.URL, error)
+		want  string
+	}{
+		"environment": {nil, ""},
+		"function":    {byFunction, ""},
+		"NoProxy":     {berth.NoProxy, "mine"},
+	} {
+		for proto, url := range map[string]string{"HTTP/1.1": plain.URL, "HTTP/2.0": secure.URL} {
+			tr := mustNew(t, berth.Config{TLS: cfg, Proxy: c.proxy})
+			req := newRequest(t, "GET", url, nil)
+			req.Header.Set("Proxy-Authorization", "mine")
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if want := proto + " " + c.want; string(b) != want {
+				t.Errorf("%s: the origin saw %q, want %q", name, b, want)
+			}
+			if req.Header.Get("Proxy-Authorization") != "mine" {
+				t.Error("the request was changed")
+			}
+		}
 	}
 }

@@ -109,7 +109,7 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response
 			x.Head.Extra = ep.fields[1]
 		}
 		x.Head.AbsoluteForm = ep.absolute
-		x.Head.DropProxyAuth = ep.proxy != nil && (!ep.absolute || ep.proxy.User != nil)
+		x.Head.DropProxyAuth = ep.dropsProxyAuth(req)
 
 		l, err := ep.acquire(ctx, req, x.Trace)
 		if err == pool.ErrForgotten {
