@@ -13,6 +13,7 @@ import (
 type benchConn struct{}
 
 func (benchConn) Reserve(time.Duration) Verdict { return Ready }
+func (benchConn) Place() string                 { return "" }
 func (benchConn) Probe() bool                   { return true }
 func (benchConn) Close(Reason) bool             { return false }
 

@@ -67,6 +67,8 @@ func (c *hammerConn) Reserve(time.Duration) Verdict {
 	return Ready
 }
 
+func (c *hammerConn) Place() string { return "" }
+
 func (c *hammerConn) Probe() bool {
 	if c.closed.Load() {
 		panic("a closed connection is probed")
@@ -164,7 +166,7 @@ func TestHammer(t *testing.T) {
 				changed := cfg
 				changed.MaxConns, changed.MaxIdle, changed.MaxDials = 1+rand.IntN(limit), rand.IntN(limit), 1+rand.IntN(4)
 				changed.Lifetime = time.Duration(1+rand.IntN(10)) * ms
-				p.SetConfig(changed)
+				p.SetConfig(&changed)
 			case 2:
 				if s := p.Stats(); s.Dialing+s.Leased+s.Idle+s.Draining > limit {
 					t.Errorf("more than %d connections: %+v", limit, s)

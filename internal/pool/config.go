@@ -21,10 +21,14 @@ const Unsettled = -1
 type Config struct {
 	MaxConns    int // connections, those being dialled and closed included; ≥ 1
 	MaxIdle     int // connections kept without a request; 0 keeps none
+	MinIdle     int // connections kept ready while the pool is in use; ≤ MaxIdle counts
 	MaxWaiters  int // requests in the queue; 0 fails at once when none is free
 	MaxDials    int // dials in flight; ≥ 1
 	MaxRequests int // requests on one connection; ≥ 1
 	Expect      int // requests that a connection will carry at once as long as it has not told: 1 for HTTP/1.1; ≤ 1<<20
+
+	Order    Order // which connection a request gets
+	MarkLast bool  // Lease.Last is computed
 
 	IdleTimeout time.Duration // an idle connection is closed exactly then
 	Lifetime    time.Duration // no request starts on a connection older than this
@@ -33,6 +37,17 @@ type Config struct {
 	WarnAfter   time.Duration // Owner.Starved is called once, when a request has waited for this long
 	Forget      time.Duration // Owner.Empty is called when the pool has held nothing for this long
 }
+
+// Order says which of several connections with room a request gets.
+type Order uint8
+
+const (
+	LIFO   Order = iota // the one used last: few are hot, the others age and go
+	FIFO                // the one unused for longest: all stay in use
+	Spread              // of two places drawn at random the less loaded; there, FIFO
+)
+
+func (o Order) String() string { return [...]string{"lifo", "fifo", "spread"}[o] }
 
 // Back-off after failed dials: doubling from backoffMin, at most backoffMax.
 // Requests fail at once after backoffFails failures in a row.
@@ -50,6 +65,10 @@ const (
 	// connection: a second attempt for the next request would mostly be one too
 	// many. A dial that is slower may hang: TCP sends its SYN again after a second.
 	relyOnDial = time.Second
+
+	// minIdleFor is how long after the last request MinIdle is kept: an endpoint that
+	// nobody uses is given up at last.
+	minIdleFor = 10 * time.Minute
 
 	// sweepBatch bounds how many idle connections are out for a probe at once.
 	sweepBatch = 128

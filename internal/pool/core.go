@@ -11,9 +11,12 @@ const never = int64(math.MaxInt64)
 // core is the pool's state and its only decider; see the package comment. Every
 // method is called with the pool's lock held.
 type core struct {
-	cfg    *Config
-	shared *Shared
-	pool   *Pool
+	cfg       *Config
+	shared    *Shared
+	pool      *Pool
+	expect    int       // Config.Expect, or what setExpect said since
+	admission Admission // dials wait for admission, which is told of every end of a slot
+	told      bool      // setExpect was called
 
 	n     [numStates]int // slots by state
 	total int            // slots that count against the limit
@@ -32,10 +35,12 @@ type core struct {
 	sweepSeq  uint32
 	swept     bool // the current sweep has visited every idle connection
 
-	nextSweep  int64 // never while no sweep is due
-	emptySince int64 // when the last slot and waiter left; never while there is one
-	armed      int64 // when the timer fires; never while it is stopped
-	latest     int64 // time of the latest event; see at
+	nextSweep  int64  // never while no sweep is due
+	epoch      uint32 // calls of reconnect so far
+	old        int    // slots that were begun before the last one
+	emptySince int64  // when the last slot and waiter left; never while there is one
+	armed      int64  // when the timer fires; never while it is stopped
+	latest     int64  // time of the latest event; see at
 
 	fails     int   // dials failed in a row, duds included
 	duds      int   // connections in a row that the peer ended before they were of use
@@ -46,6 +51,17 @@ type core struct {
 
 	exhaustedErr   error // the kernel refused what a connection needs, and has not given it since
 	exhaustedUntil int64 // while a connection lives, no trial starts before
+
+	paused    bool  // no connection is lent, no dial begun
+	owed      int   // connections that are given up for other pools as soon as they are free
+	warmDials int   // that may still be begun for it
+	warm      int   // so many are to be open; 0 when they have been
+	warmErr   error // why that ended
+
+	lastUse int64 // when a connection was last lent
+	need    need
+	learned *learned
+	places  *places
 
 	evict  bool // connections that turn idle are closed, until the next request
 	closed bool // no request is accepted
@@ -64,6 +80,8 @@ const (
 	actGrant actionKind = iota
 	actFail
 	actAdmit
+	actFreed
+	actIdle
 	actDial
 	actCancelDial
 	actClose
@@ -78,6 +96,8 @@ type action struct {
 	slot   *Slot
 	waiter *Waiter
 	snap   *Snapshot
+
+	admission Admission
 }
 
 // lasts says that an action calls a connection, which may take a while.
@@ -85,8 +105,9 @@ func (a *action) lasts() bool { return a.kind == actClose || a.kind == actProbe 
 
 func (c *core) emit(a action) { c.out = append(c.out, a) }
 
-func (c *core) init(p *Pool, cfg *Config, shared *Shared, now int64) {
-	c.pool, c.cfg, c.shared = p, cfg, shared
+func (c *core) init(p *Pool, cfg *Config, shared *Shared, admission Admission, now int64) {
+	c.pool, c.cfg, c.shared, c.admission = p, cfg, shared, admission
+	c.expect = cfg.Expect
 	c.nextSweep, c.emptySince, c.armed = never, now, never
 }
 
@@ -111,7 +132,7 @@ func (c *core) at(now int64) int64 {
 // tryAcquire lends a connection that has room at once. It returns nil when there
 // is none, or when others have waited longer.
 func (c *core) tryAcquire(now int64) *Lease {
-	if c.waiters.len > 0 || c.closed {
+	if c.waiters.len > 0 || c.closed || c.paused {
 		return nil
 	}
 	c.evict = false
@@ -150,6 +171,13 @@ func (c *core) enqueue(w *Waiter, now int64, head bool) error {
 
 // refusal says why a new request may not even queue.
 func (c *core) refusal(now int64) error {
+	if c.paused {
+		if c.waiters.len >= c.cfg.MaxWaiters {
+			c.stats.rejectedFull++
+			return ErrQueueFull
+		}
+		return nil
+	}
 	if c.fails >= backoffFails && c.n[StateIdle]+c.n[StateLeased] == 0 && c.n[StateDialing] == c.trials &&
 		(c.trials > 0 || now < c.notBefore) {
 		c.stats.rejectedBackoff++
@@ -202,6 +230,9 @@ func (c *core) release(l *Lease, now int64, f Fate) {
 	} else if s.maxLeft > 0 {
 		s.maxLeft-- // what the peer said before, less this request
 	}
+	if c.learned != nil && f.Keep && !f.Unanswered {
+		c.learned.alive(int64(l.idle))
+	}
 	s.idleUntil = never
 	if f.IdleFor > 0 {
 		s.idleUntil = after(now, f.IdleFor)
@@ -217,6 +248,7 @@ func (c *core) release(l *Lease, now int64, f Fate) {
 // refused takes back a grant that the connection had no room for.
 func (c *core) refused(l *Lease, v Verdict) {
 	s := l.slot
+	idle := int64(l.idle)
 	s.requests--
 	c.stats.requests--
 	if l.reused {
@@ -225,6 +257,9 @@ func (c *core) refused(l *Lease, v Verdict) {
 	c.unlease(l)
 	switch {
 	case v == Dead:
+		if s.inFlight == 0 {
+			c.foundDead(s, idle)
+		}
 		c.discard(s, ReasonPeer)
 	case s.inFlight == 0:
 		c.discard(s, ReasonRefused)
@@ -247,6 +282,7 @@ func (c *core) probed(s *Slot, alive bool, now int64) {
 		c.doomed--
 		c.closeSlot(s, s.doom)
 	case !alive:
+		c.foundDead(s, now-s.idleSince)
 		c.closeSlot(s, ReasonPeer)
 	default:
 		c.expire(s, now)
@@ -256,8 +292,8 @@ func (c *core) probed(s *Slot, alive bool, now int64) {
 
 // closed frees the slot of a connection whose close is done.
 func (c *core) closedConn(s *Slot, peerFirst bool, now int64) {
-	c.setState(s, stateGone)
-	c.total--
+	c.gone(s)
+	c.freed()
 	c.stats.closed[s.reason]++
 	if peerFirst {
 		c.stats.peerFirst++
@@ -311,6 +347,9 @@ func (c *core) peerClosed(s *Slot, dud error, now int64) {
 
 func (c *core) setConfig(cfg *Config, now int64) {
 	c.cfg = cfg
+	if !c.told {
+		c.expect = cfg.Expect
+	}
 	for s := c.idle.front; s != nil; s = s.next {
 		c.setRetirement(s)
 	}
@@ -353,6 +392,12 @@ func (c *core) closeIdle(now int64) {
 	c.dispatch(now)
 }
 
+// setExpect tells how many requests a connection will carry that has not told.
+func (c *core) setExpect(n int, now int64) {
+	c.expect, c.told = n, true
+	c.dispatch(now)
+}
+
 func (c *core) retireIdle(why Reason) {
 	for s := c.idle.front; s != nil; {
 		next := s.next
@@ -364,7 +409,7 @@ func (c *core) retireIdle(why Reason) {
 // shutdown accepts no request from now on. Those that wait are still served,
 // unless hard; those that run are never cut.
 func (c *core) shutdown(hard bool, now int64) {
-	c.closed = true
+	c.closed, c.paused = true, false
 	if hard {
 		c.hard = true
 		for w := c.waiters.front; w != nil; w = c.waiters.front {

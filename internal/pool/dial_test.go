@@ -226,7 +226,10 @@ func TestDialsInFlightAreLimited(t *testing.T) {
 // gate admits a dial when the test says so.
 type gate chan *Slot
 
-func (g gate) Admit(_ *Pool, s *Slot) { g <- s }
+func (g gate) Admit(_ *Pool, s *Slot)         { g <- s }
+func (g gate) Withdraw(_ *Pool, s *Slot) bool { return false }
+func (g gate) Freed(*Pool)                    {}
+func (g gate) Idle(*Pool)                     {}
 
 func TestDialWaitsForAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

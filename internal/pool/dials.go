@@ -8,6 +8,7 @@ import (
 )
 
 func (c *core) admitted(s *Slot, now int64) {
+	s.dial.pending = false
 	if s.dial.cancelled {
 		c.dialFailed(s, context.Canceled, false, now)
 		return
@@ -15,11 +16,14 @@ func (c *core) admitted(s *Slot, now int64) {
 	c.emit(action{kind: actDial, slot: s})
 }
 
+// withdrawn ends a dial that was cancelled before it was admitted.
+func (c *core) withdrawn(s *Slot, now int64) { c.dialFailed(s, context.Canceled, false, now) }
+
 // denied ends a dial that may not start: the waiter goes on waiting for one of
 // the living connections.
 func (c *core) denied(s *Slot, err error, now int64) { c.dialFailed(s, err, true, now) }
 
-func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
+func (c *core) dialled(s *Slot, conn Conn, place string, capacity int, now int64) {
 	d := c.endDial(s)
 	c.stats.dialsOK++
 	c.fails, c.notBefore = c.duds, 0 // after duds dials stay one at a time
@@ -60,8 +64,15 @@ func (c *core) dialled(s *Slot, conn Conn, capacity int, now int64) {
 		c.dispatch(now)
 		return
 	}
+	c.enter(s, place)
 	c.setState(s, StateIdle)
 	s.idleSince = now
+	if d.stale {
+		c.pushIdle(s)
+		c.closeSlot(s, ReasonReconnect)
+		c.dispatch(now)
+		return
+	}
 	c.pushIdle(s)
 	if r := d.replaces; r != nil {
 		c.retire(r, ReasonLifetime)
@@ -82,8 +93,10 @@ func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
 	if r := d.replaces; r != nil {
 		r.successor = nil
 	}
-	c.setState(s, stateGone)
-	c.total--
+	if !d.pending {
+		c.freed()
+	}
+	c.gone(s)
 	switch {
 	case d.cancelled:
 		c.stats.dialsCancelled++
@@ -100,6 +113,9 @@ func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
 		c.fails++
 		c.dialErr = err
 		c.notBefore = now + backoff(c.fails)
+	}
+	if c.warm > 0 && !d.cancelled {
+		c.warm, c.warmErr = 0, err
 	}
 	if w != nil {
 		c.stats.wait.add(now - w.since)

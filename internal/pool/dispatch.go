@@ -5,10 +5,11 @@ import "context"
 // dispatch matches waiting requests with connections that have room, oldest
 // first, then starts the dials that the rest need. Every event ends with it.
 func (c *core) dispatch(now int64) {
-	for c.waiters.len > 0 {
+	for c.waiters.len > 0 && !c.paused {
 		s := c.pick(now)
 		if s == nil {
 			c.startDials(now)
+			c.topUp(now)
 			return
 		}
 		w := c.waiters.front
@@ -20,12 +21,13 @@ func (c *core) dispatch(now int64) {
 		w.state = waiterGranted
 		c.emit(action{kind: actGrant, waiter: w})
 	}
-	if c.closed {
+	if c.closed && c.waiters.len == 0 {
 		for s := c.dials.front; s != nil; s = s.next {
 			c.cancelDial(s)
 		}
 	}
-	if c.total == 0 && c.emptySince == never && !c.forgotten {
+	c.topUp(now)
+	if c.total == 0 && c.waiters.len == 0 && c.emptySince == never && !c.forgotten {
 		c.emptySince = now
 	}
 }
@@ -34,7 +36,14 @@ func (c *core) dispatch(now int64) {
 // has room, so that others can turn idle, else the idle one used last. Those past
 // a deadline or a limit are retired on the way; the timer may be late.
 func (c *core) pick(now int64) *Slot {
-	for s := c.room.front; s != nil; s = c.room.front {
+	for {
+		s := c.room.front
+		if c.cfg.Order != LIFO {
+			s = c.room.back
+		}
+		if s == nil {
+			break
+		}
 		switch {
 		case s.aged(now):
 			c.retire(s, ReasonLifetime)
@@ -43,6 +52,22 @@ func (c *core) pick(now int64) *Slot {
 		default:
 			return s
 		}
+	}
+	switch c.cfg.Order {
+	case Spread:
+		if s := c.pickSpread(now); s != nil {
+			return s
+		}
+		fallthrough
+	case FIFO:
+		for s := c.idle.back; s != nil; {
+			prev := s.prev
+			if !s.probing && !c.expire(s, now) {
+				return s
+			}
+			s = prev
+		}
+		return nil
 	}
 	for s := c.idle.front; s != nil; {
 		next := s.next
@@ -58,7 +83,7 @@ func (c *core) pick(now int64) *Slot {
 func (c *core) lend(s *Slot, now int64) *Lease {
 	l := &s.lease
 	if s.state == StateIdle {
-		c.idle.remove(s)
+		c.popIdle(s)
 		c.setState(s, StateLeased)
 		l.idle = durationBetween(s.idleSince, now)
 		if s.idleUntil != never {
@@ -67,7 +92,9 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 		if s.capacity > 1 {
 			c.enterRoom(s)
 		}
-		c.stats.peakLeased = max(c.stats.peakLeased, c.n[StateLeased]+c.n[StateDraining])
+		used := c.n[StateLeased] + c.n[StateDraining]
+		c.need.peak = max(c.need.peak, used)
+		c.stats.peakLeased = max(c.stats.peakLeased, used)
 	} else {
 		if l.active {
 			l = c.shared.getLease()
@@ -76,6 +103,14 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 	}
 	l.shared, l.waited, l.before = s.inFlight > 0, false, s.requests
 	s.inFlight++
+	c.lastUse = now
+	if s.place != nil {
+		s.place.inFlight++
+	}
+	if s.inRoom && c.cfg.Order != LIFO { // the next request gets another one
+		c.room.remove(s)
+		c.room.pushFront(s)
+	}
 	if s.inRoom && s.inFlight >= s.capacity {
 		c.leaveRoom(s)
 	}
@@ -87,6 +122,7 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 	l.lastByte.Store(0)
 	c.leases.pushBack(l)
 	s.requests++
+	l.last = c.cfg.MarkLast && (c.usedUp(s) || s.maxLeft == 1 || s.retireAt != never && now >= s.retireAt-lead(c.cfg.Lifetime))
 	c.stats.requests++
 	if l.reused {
 		c.stats.reused++
@@ -101,6 +137,9 @@ func (c *core) unlease(l *Lease) {
 	l.active = false
 	l.method, l.path = "", ""
 	s.inFlight--
+	if s.place != nil {
+		s.place.inFlight--
+	}
 	if l != &s.lease {
 		l.slot = nil
 		c.shared.leases.Put(l)
@@ -144,7 +183,7 @@ func (c *core) putBack(s *Slot, now int64) {
 	if s.idleUntil != never {
 		c.setDue(s)
 	}
-	if c.waiters.len == 0 {
+	if c.waiters.len == 0 || c.paused {
 		c.settle(s, now)
 	}
 }
@@ -159,6 +198,8 @@ func (c *core) settle(s *Slot, now int64) {
 		c.closeSlot(s, ReasonEvict)
 	case c.idle.len-c.doomed > c.cfg.MaxIdle, c.staying() > c.cfg.MaxConns:
 		c.trim()
+	case c.admission != nil && c.shared.Hungry.Load():
+		c.emit(action{kind: actIdle, admission: c.admission})
 	}
 }
 
@@ -173,6 +214,9 @@ func (c *core) spent(s *Slot, now int64) Reason {
 		return ReasonLimit
 	case c.hard:
 		return ReasonShutdown
+	case c.owed > 0:
+		c.owed--
+		return ReasonStolen
 	}
 	return ReasonNone
 }
@@ -223,8 +267,9 @@ func (c *core) retire(s *Slot, why Reason) {
 // closeSlot has the connection closed; its slot is free when that is done.
 func (c *core) closeSlot(s *Slot, why Reason) {
 	if s.state == StateIdle {
-		c.idle.remove(s)
+		c.popIdle(s)
 	}
+	c.leavePlace(s)
 	if s.inRoom {
 		c.leaveRoom(s)
 	}
@@ -246,7 +291,7 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 // A connection whose capacity is not known yet has one request, and is expected to
 // take more. None is expected to take more than it may.
 func (c *core) coming() int {
-	each := min(c.cfg.Expect, c.cfg.MaxRequests)
+	each := min(c.expect, c.cfg.MaxRequests)
 	return (c.n[StateDialing]-c.doubtful)*each + c.unsettled*(each-1) + c.probing
 }
 
@@ -256,7 +301,7 @@ func (c *core) live() int { return c.n[StateIdle] + c.n[StateLeased] + c.n[State
 // mayDial says whether the limits and the back-off allow one more dial now.
 func (c *core) mayDial(now int64) bool {
 	switch {
-	case c.hard, c.total >= c.cfg.MaxConns, c.n[StateDialing] >= c.cfg.MaxDials:
+	case c.hard, c.paused, c.total >= c.cfg.MaxConns, c.n[StateDialing] >= c.cfg.MaxDials:
 		return false
 	case c.exhaustedErr != nil && c.live() > 0:
 		return c.trials == 0 && now >= c.exhaustedUntil
@@ -281,9 +326,10 @@ func (c *core) startDials(now int64) {
 // another.
 func (c *core) startDial(w *Waiter, replaces *Slot) {
 	d := &dialing{ctx: context.Background(), initiator: w, orphanUntil: never, reliedUntil: never, replaces: replaces,
-		trial: c.fails > 0 || c.exhaustedErr != nil}
+		trial: c.fails > 0 || c.exhaustedErr != nil, pending: true}
 	s := &Slot{pool: c.pool, dial: d, capacity: 1, maxLeft: -1, heapPos: -1, idleUntil: never, retireAt: never, due: never}
 	s.lease.slot = s
+	s.epoch = c.epoch
 	if w != nil {
 		d.ctx = w.ctx
 		w.dial = s
@@ -294,6 +340,8 @@ func (c *core) startDial(w *Waiter, replaces *Slot) {
 	switch {
 	case replaces != nil:
 		s.why = WhySuccessor
+	case w == nil:
+		s.why = WhyReady
 	case d.trial:
 		s.why = WhyTrial
 	}
@@ -322,6 +370,9 @@ func (c *core) orphan(w *Waiter, gaveUp bool, now int64) {
 	s.dial.reliedUntil = after(now, relyOnDial)
 	if gaveUp {
 		c.doubt(s)
+	}
+	if c.admission != nil && s.dial.pending && c.waiters.len < c.coming() {
+		c.cancelDial(s) // others wait for its place
 	}
 }
 

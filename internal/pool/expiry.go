@@ -46,18 +46,37 @@ func (c *core) setDue(s *Slot) {
 	c.due.fix(s)
 }
 
-// pushIdle makes s the connection that the next request gets.
+// pushIdle puts s among the idle connections, as the one used last.
 func (c *core) pushIdle(s *Slot) {
 	c.idle.pushFront(s)
+	if s.place != nil {
+		c.places.push(s)
+	}
 	if c.nextSweep == never {
 		c.nextSweep = after(s.idleSince, c.cfg.Sweep)
 	}
 }
 
+// popIdle takes s out of them.
+func (c *core) popIdle(s *Slot) {
+	c.idle.remove(s)
+	if s.place != nil {
+		c.places.pop(s)
+	}
+}
+
+// idleTimeout is the policy's, or what the peer was seen to have.
+func (c *core) idleTimeout() time.Duration {
+	if c.learned != nil {
+		return min(c.cfg.IdleTimeout, c.learned.timeout())
+	}
+	return c.cfg.IdleTimeout
+}
+
 // expire closes an idle connection that is past a deadline and says so.
 func (c *core) expire(s *Slot, now int64) bool {
 	switch {
-	case now >= s.idleUntil, durationBetween(s.idleSince, now) >= c.cfg.IdleTimeout && now > s.idleSince:
+	case now >= s.idleUntil, durationBetween(s.idleSince, now) >= c.idleTimeout() && now > s.idleSince && !c.keepsMin(now):
 		c.retire(s, ReasonIdle)
 	case s.aged(now):
 		c.retire(s, ReasonLifetime)
@@ -74,7 +93,8 @@ func (c *core) tick(now int64) {
 	for len(c.due) > 0 && c.due[0].due <= now {
 		c.attend(c.due[0], now)
 	}
-	for s := c.idle.back; s != nil && durationBetween(s.idleSince, now) >= c.cfg.IdleTimeout; {
+	timeout := c.idleTimeout()
+	for s := c.idle.back; s != nil && durationBetween(s.idleSince, now) >= timeout && !c.keepsMin(now); {
 		prev := s.prev
 		c.retire(s, ReasonIdle)
 		s = prev
@@ -97,7 +117,7 @@ func (c *core) tick(now int64) {
 		c.warned = true
 		c.emit(action{kind: actStarved, snap: c.snapshot(nil, now)})
 	}
-	if c.emptySince <= now-int64(c.cfg.Forget) && c.total == 0 && c.waiters.len == 0 {
+	if c.emptySince <= now-int64(c.cfg.Forget) && c.total == 0 && c.waiters.len == 0 && !c.paused {
 		c.emptySince = never
 		c.emit(action{kind: actEmpty})
 	}
@@ -134,6 +154,7 @@ func (c *core) startSweep(now int64) {
 	c.nextSweep = after(now, c.cfg.Sweep)
 	c.sweepSeq++
 	c.swept = false
+	c.trimToNeed(now)
 	c.continueSweep(now)
 }
 
@@ -165,7 +186,11 @@ func (c *core) deadline() int64 {
 	}
 	if s := c.idle.back; s != nil {
 		if s.doom == ReasonNone {
-			d = min(d, after(s.idleSince, c.cfg.IdleTimeout))
+			end := after(s.idleSince, c.idleTimeout())
+			if c.keepsMin(max(end, c.latest)) {
+				end = max(end, c.lastUse+int64(minIdleFor))
+			}
+			d = min(d, end)
 		}
 		d = min(d, c.nextSweep)
 	}
@@ -173,15 +198,12 @@ func (c *core) deadline() int64 {
 		if !c.warned {
 			d = min(d, after(w.since, c.cfg.WarnAfter))
 		}
-		if c.waiters.len > c.coming() && c.total < c.cfg.MaxConns && c.n[StateDialing] < c.cfg.MaxDials {
-			switch {
-			case c.trials > 0:
-			case c.exhaustedErr != nil && c.live() > 0:
-				d = min(d, c.exhaustedUntil)
-			case c.fails > 0:
-				d = min(d, c.notBefore)
-			}
+		if c.waiters.len > c.coming() {
+			d = min(d, c.nextDial())
 		}
+	}
+	if c.cfg.MinIdle > 0 && c.lacking(c.latest) > 0 {
+		d = min(d, c.nextDial())
 	}
 	if c.n[StateDialing] > 0 {
 		for s := c.dials.front; s != nil; s = s.next {
@@ -191,10 +213,23 @@ func (c *core) deadline() int64 {
 			}
 		}
 	}
-	if c.emptySince != never {
+	if c.emptySince != never && !c.paused {
 		d = min(d, after(c.emptySince, c.cfg.Forget))
 	}
 	return d
+}
+
+// nextDial returns when the back-off lets a dial start; never when something else
+// than time must let it.
+func (c *core) nextDial() int64 {
+	switch {
+	case c.total >= c.cfg.MaxConns, c.n[StateDialing] >= c.cfg.MaxDials, c.trials > 0, c.paused:
+	case c.exhaustedErr != nil && c.live() > 0:
+		return c.exhaustedUntil
+	case c.fails > 0:
+		return c.notBefore
+	}
+	return never
 }
 
 // dueHeap is a binary heap of the slots that have a deadline of their own.

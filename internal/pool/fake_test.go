@@ -35,6 +35,7 @@ type fakeConn struct {
 	closed  time.Duration   // when; negative while it is open
 	reason  Reason
 	reserve func() Verdict // instead of the above
+	place   string
 }
 
 func (c *fakeConn) Reserve(idle time.Duration) Verdict {
@@ -52,6 +53,8 @@ func (c *fakeConn) Reserve(idle time.Duration) Verdict {
 	}
 	return Ready
 }
+
+func (c *fakeConn) Place() string { return c.place }
 
 func (c *fakeConn) Probe() bool {
 	c.mu.Lock()
@@ -273,7 +276,7 @@ func (r *rig) config(change func(*Config)) {
 	cfg := *r.pool.core.cfg
 	r.pool.mu.Unlock()
 	change(&cfg)
-	r.pool.SetConfig(cfg)
+	r.pool.SetConfig(&cfg)
 }
 
 var get = Request{Method: "GET", Path: "/", Budget: Never}

@@ -111,9 +111,14 @@ func (c *core) checkInvariants() {
 	if waiting != c.waiters.len {
 		fail("%d wait; counted %d", waiting, c.waiters.len)
 	}
-	if waiting > 0 && grantable > 0 {
+	if waiting > 0 && grantable > 0 && !c.paused {
 		fail("%d wait while %d connections have room", waiting, grantable)
 	}
+
+	if c.owed < 0 || c.old < 0 || c.old > c.total {
+		fail("%d owed, %d of %d slots are old", c.owed, c.old, c.total)
+	}
+	c.checkPlaces(fail)
 
 	for i, s := range c.due {
 		if int(s.heapPos) != i || s.due == never || i > 0 && c.due[(i-1)/2].due > s.due {
@@ -122,5 +127,42 @@ func (c *core) checkInvariants() {
 		if s.state != StateIdle && s.state != StateLeased {
 			fail("a slot in the deadline heap is %v", s.state)
 		}
+	}
+}
+
+// checkPlaces counts what the places have counted.
+func (c *core) checkPlaces(fail func(string, ...any)) {
+	if c.places == nil {
+		return
+	}
+	idle := map[*place]int{}
+	for s := c.idle.front; s != nil; s = s.next {
+		idle[s.place]++
+	}
+	inFlight := map[*place]int{}
+	for l := c.leases.front; l != nil; l = l.next {
+		inFlight[l.slot.place]++
+	}
+	ready := 0
+	for name, p := range c.places.byName {
+		n := 0
+		for s := p.front; s != nil; s = s.pnext {
+			n++
+			if s.place != p {
+				fail("a connection is in the list of another place")
+			}
+		}
+		if n != idle[p] || p.inFlight != inFlight[p] || p.conns < n || p.conns == 0 {
+			fail("%s has %d idle of %d and %d in flight; there are %d and %d", name, n, p.conns, p.inFlight, idle[p], inFlight[p])
+		}
+		if (n > 0) != (p.at >= 0) || n > 0 && c.places.ready[p.at] != p {
+			fail("%s with %d idle is at %d among those that are ready", name, n, p.at)
+		}
+		if n > 0 {
+			ready++
+		}
+	}
+	if ready != len(c.places.ready) {
+		fail("%d places have an idle connection; counted %d", ready, len(c.places.ready))
 	}
 }

@@ -33,6 +33,7 @@ type Lease struct {
 	active       bool
 	shared       bool
 	waited       bool
+	last         bool
 	before       uint64
 
 	phase    atomic.Uint32
@@ -59,6 +60,10 @@ func (l *Lease) Shared() bool { return l.shared }
 
 // Waited reports whether the request stood in the queue for it.
 func (l *Lease) Waited() bool { return l.waited }
+
+// Last reports that the connection will carry no further request, as far as is known
+// now. It is computed if Config.MarkLast says so.
+func (l *Lease) Last() bool { return l.last }
 
 // SetPhase tells what the exchange is doing now. Safe for concurrent use.
 func (l *Lease) SetPhase(p Phase) { l.phase.Store(uint32(p)) }

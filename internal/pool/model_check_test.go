@@ -33,6 +33,15 @@ func (m *model) settle() {
 			m.bookCancelDial(m.slot(a.slot))
 		case actClose:
 			m.bookClose(m.slot(a.slot))
+		case actFreed:
+			m.freed++
+			if !m.gated {
+				m.fail("nobody admits dials, and is told of an end")
+			}
+		case actIdle:
+			if !m.gated || !m.c.shared.Hungry.Load() {
+				m.fail("nobody wants to know of idle connections")
+			}
 		case actProbe:
 			m.bookProbe(m.slot(a.slot))
 		case actStarved:
@@ -90,7 +99,9 @@ func (m *model) lent(l *Lease, w *modelWaiter) {
 		m.fail("%s was lent after %d requests, %d left", m.name(s.s), s.requests, s.maxLeft)
 	case m.now >= after(s.born, m.cfg.Lifetime) && m.now > s.born:
 		m.fail("%s was lent at the age of %v", m.name(s.s), time.Duration(m.now-s.born))
-	case s.inFlight == 0 && idle >= m.cfg.IdleTimeout && idle > 0:
+	case m.paused:
+		m.fail("%s was lent during a pause", m.name(s.s))
+	case s.inFlight == 0 && idle >= m.c.idleTimeout() && idle > 0 && m.cfg.MinIdle == 0:
 		m.fail("%s was lent after %v without use", m.name(s.s), idle)
 	case s.inFlight == 0 && m.now >= s.hintUntil:
 		m.fail("%s was lent after the peer's idle timeout", m.name(s.s))
@@ -129,7 +140,7 @@ func (m *model) bookFail(w *Waiter) {
 
 func (m *model) bookAdmit(slot *Slot) {
 	s := &modelSlot{id: m.started + 1, s: slot, orphaned: never, relied: never, hintUntil: never, maxLeft: -1, trial: m.fails > 0 || m.exhausted}
-	if m.hard || len(m.slots) >= m.cfg.MaxConns || m.dialing() >= m.cfg.MaxDials {
+	if m.hard || m.paused || len(m.slots) >= m.cfg.MaxConns || m.dialing() >= m.cfg.MaxDials {
 		m.fail("a dial starts with %d connections and %d dials, hard %v", len(m.slots), m.dialing(), m.hard)
 	}
 	switch {
@@ -145,6 +156,10 @@ func (m *model) bookAdmit(slot *Slot) {
 	switch {
 	case slot.dial.replaces != nil:
 		s.replaces = m.slot(slot.dial.replaces)
+	case slot.why == WhyReady:
+		if !m.warmed && m.cfg.MinIdle == 0 || m.soft || m.evict || slot.dial.initiator != nil {
+			m.fail("a dial starts that nobody wants")
+		}
 	case slot.dial.initiator == nil && m.ticking: // a successor whose predecessor ended in the same tick
 	default:
 		for _, w := range m.queue {
@@ -163,8 +178,9 @@ func (m *model) bookAdmit(slot *Slot) {
 }
 
 func (m *model) bookCancelDial(s *modelSlot) {
-	unwanted := m.soft && len(m.queue) == 0
-	if s.stage != stageAdmit && s.stage != stageDial || s.cancelled || s.initiator != nil {
+	asks := m.gated && s.stage == stageAdmit // a place that others wait for; its request is being granted another one
+	unwanted := m.soft && len(m.queue) == 0 || asks
+	if s.stage != stageAdmit && s.stage != stageDial || s.cancelled || s.initiator != nil && !asks {
 		m.fail("the dial of %s is cancelled in stage %d, before %v, with a request %v", m.name(s.s), s.stage, s.cancelled, s.initiator != nil)
 	}
 	if !unwanted && (!m.ticking || s.orphaned > m.now) {
@@ -190,7 +206,7 @@ func (m *model) bookClose(s *modelSlot) {
 func (m *model) justified(s *modelSlot, r Reason) bool {
 	switch r {
 	case ReasonIdle:
-		return m.now-s.idleSince >= int64(m.cfg.IdleTimeout) || m.now >= s.hintUntil
+		return m.now-s.idleSince >= int64(m.c.idleTimeout()) || m.now >= s.hintUntil
 	case ReasonLifetime:
 		return s.succeeded || m.now >= after(s.born, m.cfg.Lifetime/2)
 	case ReasonRequests:
@@ -202,7 +218,9 @@ func (m *model) justified(s *modelSlot, r Reason) bool {
 				idle++
 			}
 		}
-		return idle > m.cfg.MaxIdle
+		return idle > m.cfg.MaxIdle || m.ticking // by need
+	case ReasonStolen:
+		return m.stolen
 	case ReasonLimit:
 		return m.staying() > m.cfg.MaxConns
 	case ReasonEvict:
@@ -266,6 +284,10 @@ func (m *model) expectedRefusal(head bool) error {
 		return ErrClosed
 	case head:
 		return nil
+	case m.paused && len(m.queue) < m.cfg.MaxWaiters:
+		return nil
+	case m.paused:
+		return ErrQueueFull
 	case m.fails >= 3 && usable == 0 && m.dialing() == m.trials() && (m.trials() > 0 || m.now < m.notBefore):
 		return errModelDial
 	case max(0, len(m.queue)-m.coming())-free >= m.cfg.MaxWaiters:
@@ -307,6 +329,8 @@ func (m *model) checkCounts() {
 		{"dials exhausted", int(k.dialsExhausted), m.exhaustedCount},
 		{"peer first", int(k.peerFirst), m.peerFirst},
 		{"we first", int(k.weFirst), m.weFirst},
+		{"old", c.old, m.count(func(s *modelSlot) bool { return s.old })},
+		{"ends told to admission", m.freed, m.ends * map[bool]int{true: 1}[m.gated]},
 		{"dials begun", m.started, m.dialsOK + m.failed + m.cancelled + m.exhaustedCount + m.dialing()},
 		{"dials ok", m.dialsOK, m.closes + m.living() + c.n[StateClosing]},
 	} {
@@ -370,7 +394,7 @@ func (m *model) checkIdle() {
 
 // checkProgress fails when a request waits and nothing will happen for it.
 func (m *model) checkProgress() {
-	if len(m.queue) == 0 {
+	if len(m.queue) == 0 || m.paused {
 		return
 	}
 	deadline := m.c.deadline()
@@ -406,7 +430,7 @@ func (m *model) checkTicked() {
 		if s.stage != stageOpen || s.inFlight > 0 || s.probing {
 			continue
 		}
-		if m.now >= after(s.idleSince, m.cfg.IdleTimeout) || m.now >= s.hintUntil || m.now >= after(s.born, m.cfg.Lifetime) {
+		if m.now >= after(s.idleSince, m.c.idleTimeout()) && m.cfg.MinIdle == 0 || m.now >= s.hintUntil || m.now >= after(s.born, m.cfg.Lifetime) {
 			m.fail("%s lives on, %v old and unused for %v", m.name(s.s), time.Duration(m.now-s.born), time.Duration(m.now-s.idleSince))
 		}
 	}
@@ -418,6 +442,10 @@ func (m *model) checkTicked() {
 // drain lets everything end well: every request that still waits must be served,
 // and nothing may be left.
 func (m *model) drain() {
+	if m.paused {
+		m.resume()
+		m.settle()
+	}
 	waiting := slices.Clone(m.queue)
 	m.weather = 0
 	m.answerAll("the queue is served")

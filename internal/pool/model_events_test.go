@@ -20,11 +20,11 @@ var modelOps = func() (table [128]func(*model, byte, byte) bool) {
 		n int
 		f func(*model, byte, byte) bool
 	}{
-		{26, (*model).opAcquire}, {16, (*model).opReserve}, {22, (*model).opRelease},
-		{7, (*model).opCancelQueued}, {3, (*model).opCancelGranted},
+		{25, (*model).opAcquire}, {16, (*model).opReserve}, {21, (*model).opRelease},
+		{6, (*model).opCancelQueued}, {3, (*model).opCancelGranted},
 		{10, (*model).opAnswerAdmit}, {12, (*model).opEndDial}, {9, (*model).opClosed},
 		{4, (*model).opProbed}, {3, (*model).opCapacity}, {1, (*model).opPeerClosed},
-		{2, (*model).opSetConfig}, {1, (*model).opCloseIdle},
+		{2, (*model).opSetConfig}, {3, (*model).opSteer}, {1, (*model).opCloseIdle},
 		{4, (*model).opTickAtDeadline}, {2, (*model).opTickEarly}, {2, (*model).opTickLate}, {3, (*model).opTime},
 		{1, (*model).opShutdown},
 	}
@@ -256,6 +256,13 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 	if !ok {
 		return false
 	}
+	if s.cancelled && m.gated && b&1 == 1 {
+		m.logf("withdrawn %s", m.name(s.s))
+		m.dialEnds(s, false)
+		m.c.withdrawn(s.s, m.now)
+		m.settle()
+		return true
+	}
 	if int(b%32) < m.weather {
 		m.logf("denied %s", m.name(s.s))
 		m.dialEnds(s, true)
@@ -265,6 +272,7 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 	}
 	m.logf("admitted %s", m.name(s.s))
 	if s.cancelled {
+		m.ends++
 		m.dialEnds(s, false)
 	}
 	m.c.admitted(s.s, m.now)
@@ -319,6 +327,7 @@ func (m *model) opEndDial(a, b byte) bool {
 	}
 	if err != nil {
 		m.logf("dial of %s failed: %v, exhausted %v", m.name(s.s), err, exhausted)
+		m.ends++
 		m.dialEnds(s, exhausted)
 		m.c.dialFailed(s.s, err, exhausted, m.now)
 		m.settle()
@@ -332,7 +341,7 @@ func (m *model) opEndDial(a, b byte) bool {
 	} else if !s.told {
 		s.capacity = capacity
 	}
-	s.over = s.gone
+	s.over = s.gone || s.stale
 	if s.initiator != nil {
 		s.initiator.dial, s.initiator = nil, nil
 	}
@@ -344,7 +353,7 @@ func (m *model) opEndDial(a, b byte) bool {
 	if s.gone && s.dud && !m.hard {
 		m.turnedAway()
 	}
-	m.c.dialled(s.s, nil, capacity, m.now)
+	m.c.dialled(s.s, nil, choose(b>>2, "", "a", "b", "c"), capacity, m.now)
 	m.settle()
 	return true
 }
@@ -358,6 +367,7 @@ func (m *model) opClosed(a, b byte) bool {
 	m.logf("closed %s", m.name(s.s))
 	m.removeSlot(s)
 	m.closes++
+	m.ends++
 	m.reasons[s.reason]++
 	if first {
 		m.peerFirst++
@@ -443,6 +453,56 @@ func (m *model) opSetConfig(a, b byte) bool {
 	return true
 }
 
+// opSteer is what an owner may do to a pool besides.
+func (m *model) opSteer(a, b byte) bool {
+	switch a % 6 {
+	case 0:
+		m.logf("reconnect")
+		for _, s := range m.slots {
+			s.old = s.stage != stageAdmit
+			s.stale = s.stale || s.stage == stageDial
+			if s.stage == stageOpen {
+				s.over = true
+			}
+		}
+		m.c.reconnect(m.now)
+	case 1:
+		s, ok := nth(b, m.inStage(stageDial, stageOpen, stageClosing))
+		if !ok {
+			return false
+		}
+		m.logf("retire %s", m.name(s.s))
+		s.over = s.over || s.stage == stageOpen
+		m.c.retireSlot(s.s, ReasonAddress, m.now)
+	case 2:
+		m.logf("pause")
+		m.paused = !m.soft
+		m.c.pause()
+	case 3:
+		m.resume()
+	case 4:
+		m.logf("warm")
+		m.warmed = true
+		m.evictOff()
+		m.c.heat(int(b%5), m.now)
+	case 5:
+		m.logf("shed")
+		m.stolen = true
+		m.c.shared.Hungry.Store(b&64 != 0)
+		if m.c.shed(m.now); b&32 != 0 {
+			m.c.owed = 0
+		}
+	}
+	m.settle()
+	return true
+}
+
+func (m *model) resume() {
+	m.logf("resume")
+	m.paused = false
+	m.c.resume(m.now)
+}
+
 func (m *model) opCloseIdle(_, _ byte) bool {
 	m.logf("close idle")
 	m.evict = true
@@ -462,7 +522,7 @@ func (m *model) opShutdown(a, b byte) bool {
 
 func (m *model) shutdown(hard bool) {
 	m.logf("shutdown, hard %v", hard)
-	m.soft, m.hard = true, m.hard || hard
+	m.soft, m.hard, m.paused = true, m.hard || hard, false
 	m.c.shutdown(hard, m.now)
 	m.settle()
 }
@@ -500,6 +560,7 @@ func (m *model) opTickLate(a, _ byte) bool {
 func (m *model) opTime(a, _ byte) bool {
 	m.now += int64(choose(a, 1, time.Microsecond, time.Millisecond, 10*time.Millisecond, 40*time.Millisecond,
 		200*time.Millisecond, time.Second, 3*time.Second))
+	m.c.at(m.now)
 	return true
 }
 
@@ -507,6 +568,7 @@ func (m *model) opTime(a, _ byte) bool {
 // must come to an end.
 func (m *model) tick() {
 	m.logf("tick")
+	m.c.at(m.now)
 	m.ticking = true
 	for range 4 {
 		for _, s := range m.slots {

@@ -22,8 +22,8 @@ var (
 )
 
 const (
-	modelConfigured = 12                  // bytes that choose the configuration
-	modelHeader     = modelConfigured + 2 // and those that choose load and weather
+	modelConfigured = 14                  // bytes that choose the configuration
+	modelHeader     = modelConfigured + 3 // and those that choose load and weather
 	modelEvent      = 3                   // bytes of an event: what, and two arguments
 	modelLength     = 1500                // events of a sequence
 )
@@ -76,6 +76,7 @@ type modelSlot struct {
 	told, gone                 bool // before its dial returned
 	dud                        bool // gone, and turned away whoever came
 	succeeded                  bool // its successor is there
+	stale, old                 bool // a reconnect came after its dial had begun, after it was
 	draining                   bool
 	blurred                    bool // it was decided about under other settings, or before it was unused
 	reason                     Reason
@@ -96,6 +97,9 @@ type model struct {
 	grant []modelGrant   // given, not yet taken
 	held  []*Lease
 
+	gated, paused     bool
+	stolen, warmed    bool // connections were given up for others, opened in advance
+	freed, ends       int  // slots that admission was told of, that it had admitted and came to their end
 	soft, hard, evict bool
 	starved           int
 	fails, duds       int
@@ -138,7 +142,7 @@ func choose[T any](b byte, from ...T) T { return from[int(b)%len(from)] }
 // modelConfig makes a configuration of small numbers: limits that are reached
 // are the ones that matter.
 func modelConfig(b []byte) Config {
-	return Config{
+	c := Config{
 		MaxConns:    choose(b[0], 1, 2, 3, 4, 6, Unlimited),
 		MaxIdle:     choose(b[1], Unlimited, 0, 1, 2, 3, Unlimited),
 		MaxWaiters:  choose(b[2], Unlimited, 0, 1, 4, 8, Unlimited),
@@ -151,7 +155,14 @@ func modelConfig(b []byte) Config {
 		OrphanGrace: choose(b[9], 5*time.Second, Never, time.Second, 5*time.Second, 0),
 		WarnAfter:   choose(b[10], 10*time.Second, 0, Never),
 		Forget:      choose(b[11], time.Minute, 0, 5*time.Second, Never),
+		Order:       choose(b[12], LIFO, LIFO, FIFO, Spread),
+		MinIdle:     choose(b[13], 0, 0, 0, 0, 1, 2),
+		MarkLast:    b[13]&1 == 1,
 	}
+	if c.Lifetime < time.Second {
+		c.MinIdle = 0 // connections would be opened without end
+	}
+	return c
 }
 
 func newModel(header []byte) *model {
@@ -160,7 +171,12 @@ func newModel(header []byte) *model {
 	m.cfg = modelConfig(m.settings[:])
 	m.load = choose(header[modelConfigured], 3, 1, 2, 6, 25)
 	m.weather = choose(header[modelConfigured+1], 0, 1, 4, 12)
-	m.c.init(nil, new(m.cfg), new(Shared), m.now)
+	m.gated = header[modelConfigured+2]&1 == 1
+	var a Admission
+	if m.gated {
+		a = gate(nil)
+	}
+	m.c.init(nil, new(m.cfg), new(Shared), a, m.now)
 	return m
 }
 

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -30,21 +31,31 @@ type Owner interface {
 	Empty()
 }
 
-// Admission decides whether a dial may start. It answers each Admit by
-// Pool.Admitted or Pool.Denied, at once or later; the slot counts as dialing
-// meanwhile. It is the place of limits over several pools.
+// Admission decides whether a dial may start. It is the place of limits over several
+// pools. Its methods are called without the pool's lock held.
 type Admission interface {
+	// Admit is answered by Pool.Admitted or Pool.Denied, at once or later; the slot
+	// counts as dialing meanwhile.
 	Admit(p *Pool, s *Slot)
+
+	// Withdraw takes a question back that was not answered, and reports whether it came
+	// in time: it is not answered then.
+	Withdraw(p *Pool, s *Slot) bool
+
+	// Freed tells that a slot that was admitted has come to its end.
+	Freed(p *Pool)
+
+	// Idle tells, while Shared.Hungry is set, that a connection has turned idle.
+	Idle(p *Pool)
 }
 
 // Pool hands out the connections of one endpoint. It is safe for concurrent use.
 // It has no goroutine but for its dials, and no timer while it holds nothing.
 type Pool struct {
-	owner     Owner
-	admission Admission // nil: every dial is admitted
-	clock     func() int64
-	shared    *Shared
-	timer     *time.Timer
+	owner  Owner
+	clock  func() int64
+	shared *Shared
+	timer  *time.Timer
 
 	// mu guards core. It is held for one event at a time: no I/O, no call of
 	// Owner, Conn or Admission, no other lock and no blocking send while it is
@@ -59,8 +70,8 @@ type Pool struct {
 // all times passed to the pool are of that clock. cfg and shared may be those of
 // many pools; cfg must not change.
 func New(owner Owner, admission Admission, clock func() int64, cfg *Config, shared *Shared) *Pool {
-	p := &Pool{owner: owner, admission: admission, clock: clock, shared: shared}
-	p.core.init(p, cfg, shared, clock())
+	p := &Pool{owner: owner, clock: clock, shared: shared}
+	p.core.init(p, cfg, shared, admission, clock())
 	return p
 }
 
@@ -183,6 +194,22 @@ func (p *Pool) leave(w *Waiter, since int64, cause, ctxErr error) error {
 	return err
 }
 
+// setAdmission has dials wait for a from now on; nil lets them start. It returns the
+// number of slots that live without having been asked for.
+func (p *Pool) setAdmission(a Admission) (live int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.core
+	c.admission = a
+	live = c.total
+	for s := c.dials.front; s != nil; s = s.next {
+		if s.dial.pending {
+			live--
+		}
+	}
+	return live
+}
+
 // Admitted answers Admission.Admit: the dial starts.
 func (p *Pool) Admitted(s *Slot) {
 	p.mu.Lock()
@@ -215,11 +242,142 @@ func (p *Pool) PeerClosed(s *Slot, dud error) {
 }
 
 // SetConfig puts other limits in force at once. Raised ones wake the queue,
-// lowered ones cut no active request.
-func (p *Pool) SetConfig(cfg Config) {
+// lowered ones cut no active request. cfg must not change afterwards.
+func (p *Pool) SetConfig(cfg *Config) {
 	p.mu.Lock()
-	p.core.setConfig(&cfg, p.now())
+	p.core.setConfig(cfg, p.now())
 	p.flush()
+}
+
+// SetExpect tells how many requests a connection will carry that has not told, in
+// place of Config.Expect.
+func (p *Pool) SetExpect(n int) {
+	p.mu.Lock()
+	p.core.setExpect(n, p.now())
+	p.flush()
+}
+
+// Reconnect takes every connection that is open or being dialled out of use: idle ones
+// are closed now, busy ones after their exchanges.
+func (p *Pool) Reconnect() {
+	p.mu.Lock()
+	p.core.reconnect(p.now())
+	p.flush()
+}
+
+// Retire takes one connection out of use.
+func (p *Pool) Retire(s *Slot, why Reason) {
+	p.mu.Lock()
+	p.core.retireSlot(s, why, p.now())
+	p.flush()
+}
+
+// Drain is Reconnect, and returns when the last of those connections is closed, those of
+// a Reconnect meanwhile included, or ctx ends.
+func (p *Pool) Drain(ctx context.Context) error {
+	p.mu.Lock()
+	p.core.reconnect(p.now())
+	p.flush()
+	return p.await(ctx, func(c *core) bool { return c.old == 0 })
+}
+
+// Pause lends no connection until Resume: requests queue, and their time goes on. It
+// returns when no connection is in use, or ctx ends; the pool stays paused then.
+func (p *Pool) Pause(ctx context.Context) error {
+	p.mu.Lock()
+	p.core.pause()
+	p.flush()
+	return p.await(ctx, func(c *core) bool { return !c.paused || c.leases.len == 0 })
+}
+
+// Resume ends Pause.
+func (p *Pool) Resume() {
+	p.mu.Lock()
+	p.core.resume(p.now())
+	p.flush()
+}
+
+// Warm opens connections until n are open, as many as the limits allow, and returns when
+// no more can be. The error is that of a dial, ErrClosed, or the cause of ctx's end.
+func (p *Pool) Warm(ctx context.Context, n int) error {
+	p.mu.Lock()
+	c := &p.core
+	if c.forgotten {
+		p.mu.Unlock()
+		return ErrForgotten
+	}
+	if c.closed {
+		p.mu.Unlock()
+		return ErrClosed
+	}
+	c.heat(n, p.now())
+	p.flush()
+	err := p.await(ctx, func(c *core) bool { return c.warm == 0 || c.closed })
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if err = c.warmErr; err == nil && c.closed {
+			err = ErrClosed
+		}
+		return err
+	}
+	p.mu.Lock()
+	c.warm = 0
+	p.flush()
+	return err
+}
+
+// Shed gives one connection more up for other pools: the longest idle one now, or the
+// next that is free.
+func (p *Pool) Shed() {
+	p.mu.Lock()
+	p.core.shed(p.now())
+	p.flush()
+}
+
+// Keep takes back what Shed has left to be given.
+func (p *Pool) Keep() {
+	p.mu.Lock()
+	p.core.owed = 0
+	p.flush()
+}
+
+// OldestIdle returns since when the connection is unused that is so for longest; ok is
+// false when there is none that may be closed.
+func (p *Pool) OldestIdle() (since int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := p.core.idle.back; s != nil; s = s.prev {
+		if s.doom == ReasonNone && !s.probing {
+			return s.idleSince, true
+		}
+	}
+	return 0, false
+}
+
+// Conns returns the slots of the open connections that take requests.
+func (p *Pool) Conns() (open []*Slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.core
+	for s := c.idle.back; s != nil; s = s.prev {
+		open = append(open, s)
+	}
+	for l := c.leases.front; l != nil; l = l.next {
+		if s := l.slot; s.state == StateLeased && (s.inFlight == 1 || !slices.Contains(open, s)) {
+			open = append(open, s)
+		}
+	}
+	return open
+}
+
+// Busy reports whether a request waits, or holds a connection, or one is being opened;
+// if not, since when.
+func (p *Pool) Busy() (busy bool, since int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.core
+	return c.leases.len+c.waiters.len+c.n[StateDialing] > 0, c.lastUse
 }
 
 // CloseIdle closes the idle connections, and those that turn idle before the
@@ -351,23 +509,36 @@ func (p *Pool) act(a *action) {
 	s := a.slot
 	switch a.kind {
 	case actAdmit:
-		if p.admission != nil {
-			p.admission.Admit(p, s)
-		} else {
-			p.Admitted(s)
+		p.mu.Lock()
+		if a := p.core.admission; a != nil {
+			p.mu.Unlock()
+			a.Admit(p, s)
+			return
 		}
+		p.core.admitted(s, p.now())
+		p.flush()
 	case actDial:
 		p.startDial(s)
 	case actCancelDial:
 		var cancel context.CancelFunc
 		p.mu.Lock()
+		pending, admission := s.dial != nil && s.dial.pending, p.core.admission
 		if s.dial != nil {
 			cancel = s.dial.cancel
 		}
 		p.mu.Unlock()
-		if cancel != nil {
+		switch {
+		case cancel != nil:
 			cancel()
+		case pending && admission != nil && admission.Withdraw(p, s):
+			p.mu.Lock()
+			p.core.withdrawn(s, p.now())
+			p.flush()
 		}
+	case actFreed:
+		a.admission.Freed(p)
+	case actIdle:
+		a.admission.Idle(p)
 	case actClose:
 		peerFirst := s.conn.Close(s.reason)
 		p.mu.Lock()
@@ -402,11 +573,15 @@ func (p *Pool) startDial(s *Slot) {
 		conn, capacity, err := p.owner.Dial(ctx, s)
 		cancel()
 		exhausted := err != nil && p.owner.Exhausted(err)
+		place := ""
+		if err == nil {
+			place = conn.Place()
+		}
 		p.mu.Lock()
 		if err != nil {
 			p.core.dialFailed(s, err, exhausted, p.now())
 		} else {
-			p.core.dialled(s, conn, capacity, p.now())
+			p.core.dialled(s, conn, place, capacity, p.now())
 		}
 		p.flush()
 	}()

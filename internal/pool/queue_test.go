@@ -292,12 +292,12 @@ func TestCancelledGrantKeepsThePeersIdleTimeout(t *testing.T) {
 	var c core
 	cfg := generous()
 	cfg.MaxConns = 1
-	c.init(nil, &cfg, new(Shared), 1)
+	c.init(nil, &cfg, new(Shared), nil, 1)
 	w := &Waiter{ctx: t.Context(), since: 1}
 	c.enqueue(w, 1, false)
 	s := w.dial
 	c.admitted(s, 1)
-	c.dialled(s, nil, 1, 1)
+	c.dialled(s, nil, "", 1, 1)
 	next := &Waiter{ctx: t.Context(), since: 1}
 	c.enqueue(next, 1, false)
 	c.release(w.lease, 10, Fate{Keep: true, IdleFor: 5, MaxLeft: -1})

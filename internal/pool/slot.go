@@ -45,6 +45,10 @@ type Conn interface {
 	// Probe reports whether an idle connection is still usable. It must not block.
 	Probe() bool
 
+	// Place names what is at the other end, where pools tell several apart; else "". It is
+	// asked once, before the connection is lent.
+	Place() string
+
 	// Close closes the connection and reports whether the peer had closed it
 	// first. It is called once. It must not block for long.
 	Close(reason Reason) (peerFirst bool)
@@ -82,6 +86,7 @@ type Slot struct {
 	sweep     uint32 // the last sweep that looked at it
 
 	requests  uint64
+	epoch     uint32 // core.epoch when it was begun
 	born      int64
 	ordinal   uint64 // spreads retirements; see core.retirement
 	idleSince int64
@@ -90,6 +95,9 @@ type Slot struct {
 	due       int64 // key in core.due: the next of retirement, its successor's dial, and idleUntil
 
 	prev, next *Slot // in one of core's lists: dialing, idle, room
+	place      *place
+	pprev      *Slot // in its place's list of idle connections
+	pnext      *Slot
 	successor  *Slot // being dialled to replace this one
 
 	lease Lease // the first exchange; HTTP/1.1 needs no other
@@ -105,6 +113,8 @@ type dialing struct {
 	replaces    *Slot   // the connection that this one succeeds
 	trial       bool    // tries whether the endpoint can be dialled again
 	cancelled   bool
+	pending     bool // waits for admission
+	stale       bool // the owner wants connections that were begun later
 	doubtful    bool // its request lost patience with it
 
 	// What the connection has told before the dial returned it.
@@ -120,9 +130,10 @@ const (
 	WhyDemand    Why = iota // a request had to wait
 	WhySuccessor            // a busy connection nears the end of its lifetime
 	WhyTrial                // a request had to wait, and dials had failed before
+	WhyReady                // to be there before a request wants it: MinIdle, Warm
 )
 
-func (w Why) String() string { return [...]string{"demand", "successor", "trial"}[w] }
+func (w Why) String() string { return [...]string{"demand", "successor", "trial", "ready"}[w] }
 
 // Why returns what the connection was opened for.
 func (s *Slot) Why() Why { return s.why }

@@ -118,6 +118,8 @@ const (
 	BindingDials                    // MaxDials
 	BindingBackoff                  // dials failed; the next one is not due yet
 	BindingExhausted                // the kernel refused a port, a descriptor or memory
+	BindingAdmission                // a limit over several pools, or a budget of ports
+	BindingPaused                   // the owner has paused the pool
 )
 
 // LeaseInfo describes a lease for people.
@@ -150,6 +152,10 @@ func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
 		}
 	}
 	switch {
+	case c.paused:
+		snap.Binding = BindingPaused
+	case w != nil && w.dial != nil && w.dial.dial.pending, w == nil && c.dials.back != nil && c.dials.back.dial.pending:
+		snap.Binding = BindingAdmission
 	case w != nil && w.dial != nil:
 	case c.exhaustedErr != nil && c.live() > 0:
 		snap.Binding = BindingExhausted

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,10 @@ type Waiter struct {
 type Shared struct {
 	waiters sync.Pool
 	leases  sync.Pool
+
+	// Hungry says that a dial waits for a place under a limit over several pools: they
+	// tell [Admission] then when a connection turns idle.
+	Hungry atomic.Bool
 }
 
 func (sh *Shared) getWaiter() *Waiter {
