@@ -111,7 +111,7 @@ func FromTransport(t *http.Transport) (Config, []string) {
 }
 
 // same reports whether two functions are one, closure and all: Clone keeps that.
-func same[F func(context.Context, string, string) (net.Conn, error)](a, b F) bool {
+func same[F any](a, b F) bool {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&a)) == *(*unsafe.Pointer)(unsafe.Pointer(&b))
 }
 

@@ -7,14 +7,49 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"time"
 )
 
 // Config configures a [Transport]. The zero Config is the zero Transport's. It is
-// copied by [New]; what it points to must not be changed afterwards.
+// copied by [New] and [Transport.Apply]; what it points to must not be changed
+// afterwards.
 type Config struct {
-	// Policy holds for every endpoint.
+	// Policy holds for every endpoint, as far as no rule says otherwise.
 	Policy Policy `json:"policy"`
+
+	// Rules give endpoints values of their own. For each value the first that matches
+	// and sets it wins.
+	Rules []Rule `json:"rules,omitempty"`
+
+	// MaxConns limits the connections of all endpoints together. Default: none. A dial
+	// that has no room waits: the connection that is idle for longest is closed for it,
+	// whosever it is, and endpoints that want more get their turns one after the other.
+	MaxConns int `json:"max_conns,omitempty"`
+
+	// MaxGroups limits the groups that have an endpoint. Default 1,000. Beyond it the
+	// group that is idle for longest ends; when none is idle, requests of a new one fail
+	// with *TooManyGroupsError. Negative: no limit.
+	MaxGroups int `json:"max_groups,omitempty"`
+
+	// PortBudget is what lies beyond this host for all destinations together, such as the
+	// ports that a platform's gateway has for this process. Default: none.
+	PortBudget PortBudget `json:"port_budget,omitzero"`
+
+	// LocalAddrs are addresses of this host that connections come from, in turn: each
+	// has ports of its own to every destination. Default: the kernel chooses one.
+	LocalAddrs []netip.Addr `json:"local_addrs,omitempty"`
+
+	// LocalPorts are the ports that connections come from, a part of the system's range;
+	// the kernel gives no other (Linux 6.3). Default: the system's.
+	LocalPorts PortRange `json:"local_ports,omitzero"`
+
+	// Resolve resolves the names of hosts and proxies; ttl is how long the answer holds,
+	// at most 0 when it is not known. Default: the system's resolver. With it,
+	// DialContext is given addresses. It may be called by several goroutines at once,
+	// and must return soon after ctx ends.
+	Resolve func(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error) `json:"-"`
 
 	// DialContext opens connections in place of Berth's own dialling; network is
 	// "tcp" and addr host:port, or network "unix" and addr a path. It runs on a
@@ -73,8 +108,9 @@ type Config struct {
 	// decompressed as it is read, within MaxInflateRatio and MaxInflatedBytes.
 	DisableCompression bool `json:"-"`
 
-	// Logger hears once per endpoint when requests wait longer than a second, and
-	// of bytes that a server sends unasked. nil logs nothing.
+	// Logger hears once per endpoint when requests wait longer than a second, of bytes
+	// that a server sends unasked, and once of each feature that the kernel lacks. nil
+	// logs nothing.
 	Logger *slog.Logger `json:"-"`
 
 	// Trace is told of connections and waits. nil costs nothing.
@@ -95,8 +131,31 @@ func (e *ConfigError) Code() string { return "BERTH1010" }
 // New returns a Transport with that configuration. The error is a *ConfigError.
 // Nothing is started before the first request.
 func New(cfg Config) (*Transport, error) {
-	if err := cfg.Policy.validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
+	}
+	return &Transport{first: cfg}, nil
+}
+
+func (cfg *Config) validate() error {
+	if err := cfg.Policy.validate("Policy"); err != nil {
+		return err
+	}
+	for i := range cfg.Rules {
+		if err := cfg.Rules[i].validate(fmt.Sprintf("Rules[%d]", i)); err != nil {
+			return err
+		}
+	}
+	if err := cfg.PortBudget.validate("PortBudget"); err != nil {
+		return err
+	}
+	if r := cfg.LocalPorts; r.Lo > r.Hi || r.Hi > 0 && r.Lo == 0 {
+		return &ConfigError{Field: "LocalPorts", Reason: fmt.Sprintf("%d to %d is no range of ports", r.Lo, r.Hi)}
+	}
+	for _, a := range cfg.LocalAddrs {
+		if !a.IsValid() {
+			return &ConfigError{Field: "LocalAddrs", Reason: "has an address that is none"}
+		}
 	}
 	if h := cfg.HTTP2; h != nil {
 		for field, set := range map[string]bool{
@@ -104,12 +163,18 @@ func New(cfg Config) (*Transport, error) {
 			"StrictMaxConcurrentRequests": h.StrictMaxConcurrentRequests,
 		} {
 			if set {
-				return nil, &ConfigError{Field: "HTTP2." + field, Reason: "must be zero; see Policy.PingInterval, PingTimeout and MaxConns"}
+				return &ConfigError{Field: "HTTP2." + field, Reason: "must be zero; see Policy.PingInterval, PingTimeout and MaxConns"}
 			}
 		}
 	}
 	if p := protocolsFor(cfg.Protocols); cfg.Protocols != nil && !p.http1 && !p.http2 && !p.h2c {
-		return nil, &ConfigError{Field: "Protocols", Reason: "allows none"}
+		return &ConfigError{Field: "Protocols", Reason: "allows none"}
 	}
-	return &Transport{config: cfg}, nil
+	return nil
+}
+
+// PortRange is a range of ports, both ends included. Zero is the system's.
+type PortRange struct {
+	Lo uint16 `json:"lo"`
+	Hi uint16 `json:"hi"`
 }

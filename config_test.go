@@ -3,6 +3,7 @@ package berth_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -63,6 +64,10 @@ func TestPolicyAsJSON(t *testing.T) {
 		switch f := v.Field(i); f.Kind() {
 		case reflect.Bool:
 			f.SetBool(true)
+		case reflect.String:
+			f.SetString(fmt.Sprint("value ", i))
+		case reflect.Struct:
+			f.Set(reflect.ValueOf(berth.PortBudget{Ports: 1, HoldAfterFIN: 2, HoldAfterRST: 3}))
 		default:
 			f.SetInt(int64(1000 + i))
 		}

@@ -1,9 +1,11 @@
 package berth
 
 import (
+	"net"
 	"strings"
 	"time"
 
+	"github.com/berth-go/berth/internal/dial"
 	"github.com/berth-go/berth/internal/h1"
 	"github.com/berth-go/berth/internal/pool"
 )
@@ -13,6 +15,8 @@ import (
 type conn struct {
 	h1    h1.Conn
 	ep    *endpoint
+	f     *inForce    // as it was when the connection was opened
+	dest  *dial.Dest  // what it is counted for; nil when that is not known
 	lease *pool.Lease // of the exchange that runs; nil between exchanges
 }
 
@@ -38,16 +42,58 @@ func (c *conn) Probe() bool {
 
 // Close closes the connection, unless it was handed over to the caller.
 func (c *conn) Close(why pool.Reason) (peerFirst bool) {
+	how := dial.EndedByUs
 	if why != pool.ReasonUpgrade {
+		if c.resets(why) {
+			how = dial.EndedByRST
+		}
 		peerFirst = c.h1.Close()
 	}
-	c.closed(why, peerFirst)
+	c.closed(why, how, peerFirst)
 	return peerFirst
 }
 
+// Place is the address and port at the other end, as far as Berth has chosen it.
+func (c *conn) Place() string { return c.dest.Name() }
+
+// resets has the connection be closed by RST, if the policy wants it and nothing can be
+// lost by it, and says so.
+func (c *conn) resets(why pool.Reason) bool {
+	switch c.ep.now.Load().policy.Close {
+	case CloseReset:
+	case CloseAuto:
+		if !c.dest.Scarce() {
+			return false
+		}
+	default:
+		return false
+	}
+	switch why {
+	case pool.ReasonIdle, pool.ReasonLifetime, pool.ReasonRequests, pool.ReasonSurplus, pool.ReasonLimit, pool.ReasonEvict,
+		pool.ReasonShutdown, pool.ReasonReconnect, pool.ReasonAddress, pool.ReasonStolen, pool.ReasonClose:
+	default:
+		return false // something was under way, or the server has closed it
+	}
+	nc := c.h1.NetConn()
+	for {
+		switch v := nc.(type) {
+		case interface{ SetLinger(int) error }:
+			return v.SetLinger(0) == nil
+		case interface{ NetConn() net.Conn }:
+			nc = v.NetConn()
+		default:
+			return false
+		}
+	}
+}
+
 // closed tells of the connection's end.
-func (c *conn) closed(why pool.Reason, peerFirst bool) {
-	if tr := c.ep.t.config.Trace; tr != nil && tr.Closed != nil {
+func (c *conn) closed(why pool.Reason, how dial.Ending, peerFirst bool) {
+	if peerFirst && how == dial.EndedByUs {
+		how = dial.EndedByPeer
+	}
+	c.dest.Closed(how)
+	if tr := c.ep.now.Load().config.Trace; tr != nil && tr.Closed != nil {
 		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info(), Reason: why.String(), ByPeer: peerFirst})
 	}
 }
@@ -56,7 +102,7 @@ func (c *conn) closed(why pool.Reason, peerFirst bool) {
 // does. 408 Request Timeout is how some say goodbye.
 func (c *conn) logUnsolicited() {
 	junk := c.h1.Unsolicited()
-	log := c.ep.t.config.Logger
+	log := c.ep.now.Load().config.Logger
 	if len(junk) == 0 || log == nil || strings.HasPrefix(junk, "HTTP/1.1 408") || strings.HasPrefix(junk, "HTTP/1.0 408") {
 		return
 	}

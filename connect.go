@@ -18,8 +18,9 @@ import (
 // Dial opens a connection for the pool.
 func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, error) {
 	ctx = gatedTrace(ctx)
+	f := ep.now.Load()
 	start := ep.t.now()
-	c, err := ep.connect(ctx)
+	c, err := ep.connect(ctx, f)
 	var (
 		pc       pool.Conn = c
 		capacity           = 1
@@ -28,7 +29,7 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		pc, err = ep.openHTTP2(ctx, c, slot)
 		capacity = pool.Unsettled
 	}
-	if tr := ep.t.config.Trace; tr != nil && tr.Dialed != nil {
+	if tr := f.config.Trace; tr != nil && tr.Dialed != nil {
 		i := DialInfo{Endpoint: ep.name, Why: slot.Why().String(), Duration: time.Duration(ep.t.now() - start), Err: err}
 		if err == nil {
 			i.Conn = c.info()
@@ -42,39 +43,45 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 	if capacity == 1 {
 		ep.expect(1)
 	}
+	ep.watchName(f, c.dest)
 	return pc, capacity, nil
 }
 
 // connect opens a connection up to where the protocol is known: a socket, the way
 // through a proxy, TLS.
-func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
-	if ep.tls != nil && ep.proxy == nil && ep.t.config.DialTLSContext != nil {
-		return ep.dialTLS(ctx)
+func (ep *endpoint) connect(ctx context.Context, f *inForce) (c *conn, err error) {
+	if f.client != nil && ep.proxy == nil && f.config.DialTLSContext != nil && f.socket == "" {
+		return ep.dialTLS(ctx, f)
 	}
-	nc, err := ep.socket(ctx)
+	nc, dest, err := ep.socket(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{ep: ep}
-	own := ep.t.config.DialContext == nil
+	defer func() {
+		if err != nil {
+			dest.Closed(dial.EndedByUs)
+		}
+	}()
+	c = &conn{ep: ep, f: f, dest: dest}
+	own := f.config.DialContext == nil
 	var proxyState *tls.ConnectionState
 	if ep.proxy != nil && ep.proxy.Scheme == "https" {
-		if nc, proxyState, err = ep.secureProxy(ctx, nc); err != nil {
-			return nil, &ProxyError{Proxy: proxyName(ep.proxy.URL), Err: proxyConnect(err)}
+		if nc, proxyState, err = ep.secureProxy(ctx, f, nc); err != nil {
+			return nil, &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
 		}
 	}
 	if ep.proxy != nil && !ep.absolute {
-		if err := ep.throughProxy(ctx, nc); err != nil {
+		if err := ep.throughProxy(ctx, f, nc); err != nil {
 			nc.Close()
 			return nil, err
 		}
 	}
 	c.h1.Init(nc, own, c)
-	if ep.tls == nil {
+	if f.client == nil {
 		c.h1.SetState(proxyState)
 		return c, nil
 	}
-	tc, err := dial.Handshake(ctx, c.h1.Raw(), ep.tls, ep.tlsTimeout())
+	tc, err := dial.Handshake(ctx, c.h1.Raw(), f.client, f.tlsTimeout())
 	if err != nil {
 		return nil, err
 	}
@@ -83,27 +90,27 @@ func (ep *endpoint) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-func (ep *endpoint) tlsTimeout() time.Duration {
-	return or(ep.policy.TLSTimeout, defaultTLSTimeout, 0)
+func (f *inForce) tlsTimeout() time.Duration {
+	return or(f.policy.TLSTimeout, defaultTLSTimeout, 0)
 }
 
 // dialTLS has the caller's function open a connection that has TLS already. The
 // handshake of a *tls.Conn is completed, since only that tells the protocol.
-func (ep *endpoint) dialTLS(ctx context.Context) (*conn, error) {
-	dctx, cancel, timeout := ep.dialContext(ctx)
+func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
+	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
-	nc, err := ep.t.config.DialTLSContext(dctx, "tcp", net.JoinHostPort(ep.key.host, ep.key.port))
+	nc, err := f.config.DialTLSContext(dctx, "tcp", net.JoinHostPort(ep.key.host, ep.key.port))
 	if err != nil {
 		return nil, dialCause(ctx, dctx, err, timeout)
 	}
 	if nc == nil {
 		return nil, errNoConn
 	}
-	c := &conn{ep: ep}
+	c := &conn{ep: ep, f: f}
 	c.h1.Init(nc, false, c)
 	switch tc := nc.(type) {
 	case *tls.Conn:
-		if err := dial.Complete(ctx, tc, ep.tlsTimeout()); err != nil {
+		if err := dial.Complete(ctx, tc, f.tlsTimeout()); err != nil {
 			return nil, err
 		}
 		s := tc.ConnectionState()
@@ -118,8 +125,8 @@ func (ep *endpoint) dialTLS(ctx context.Context) (*conn, error) {
 var errNoConn = errors.New("dial function returned neither a connection nor an error")
 
 // dialContext bounds a dial by the policy's timeout.
-func (ep *endpoint) dialContext(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
-	timeout := or(ep.policy.DialTimeout, defaultDialTimeout, 0)
+func (f *inForce) dialContext(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
+	timeout := or(f.policy.DialTimeout, defaultDialTimeout, 0)
 	if timeout <= 0 {
 		return ctx, func() {}, 0
 	}
@@ -130,7 +137,7 @@ func (ep *endpoint) dialContext(ctx context.Context) (context.Context, context.C
 // dialCause says how long a dial took that was too slow, which the resolver's and
 // the dialler's own errors do not.
 func dialCause(ctx, dctx context.Context, err error, timeout time.Duration) error {
-	if timeout > 0 && ctx.Err() == nil && dctx.Err() != nil {
+	if timeout > 0 && ctx.Err() == nil && dctx.Err() != nil && dial.Exhausted(err) == dial.None {
 		return context.Cause(dctx)
 	}
 	return err
@@ -143,53 +150,57 @@ func (e *dialTimeout) Error() string   { return "dial timeout after " + e.after.
 func (e *dialTimeout) Timeout() bool   { return true }
 func (e *dialTimeout) Temporary() bool { return true }
 
-// socket connects to the origin, or to the proxy that is in front of it.
-func (ep *endpoint) socket(ctx context.Context) (net.Conn, error) {
-	dctx, cancel, timeout := ep.dialContext(ctx)
-	defer cancel()
-	d := &ep.t.dialer
-	switch {
-	case ep.key.scheme == "unix":
-		nc, err := d.ConnectUnix(dctx, ep.key.host)
-		if err != nil {
-			return nil, dialCause(ctx, dctx, err, timeout)
+// socket connects to the origin, or to the proxy that is in front of it. The destination
+// is nil where no port was counted.
+func (ep *endpoint) socket(ctx context.Context, f *inForce) (net.Conn, *dial.Dest, error) {
+	for {
+		nc, dest, err := ep.tryConnect(ctx, f)
+		if err == nil || !ep.awaitPort(ctx, err, f) {
+			return nc, dest, err
 		}
-		return nc, nil
-	case ep.proxy == nil:
-		nc, err := d.Connect(dctx, ep.key.host, ep.key.port, &ep.history)
-		if err != nil {
-			return nil, dialCause(ctx, dctx, err, timeout)
-		}
-		return nc, nil
 	}
-	host, port := ep.proxy.Hostname(), proxyPort(ep.proxy.URL)
-	var (
-		nc  net.Conn
-		err error
-	)
-	if f := ep.t.config.DialTLSContext; f != nil && ep.proxy.Scheme == "https" {
-		if nc, err = f(dctx, "tcp", net.JoinHostPort(host, port)); err == nil && nc == nil {
+}
+
+func (ep *endpoint) tryConnect(ctx context.Context, f *inForce) (nc net.Conn, dest *dial.Dest, err error) {
+	dctx, cancel, timeout := f.dialContext(ctx)
+	defer cancel()
+	d := f.dialer(ep.t)
+	path := f.socket
+	if ep.key.scheme == "unix" {
+		path = ep.key.host
+	}
+	secure := f.config.DialTLSContext
+	switch {
+	case path != "":
+		nc, err = d.ConnectUnix(dctx, path)
+	case ep.proxy != nil && ep.proxy.Scheme == "https" && secure != nil:
+		nc, err = secure(dctx, "tcp", net.JoinHostPort(ep.proxy.Hostname(), proxyPort(ep.proxy)))
+		if err == nil && nc == nil {
 			err = errNoConn
 		}
-	} else {
-		nc, err = d.Connect(dctx, host, port, &ep.history)
+	default:
+		nc, dest, err = d.Connect(dctx, ep.target(f))
 	}
-	if err != nil {
-		return nil, &ProxyError{Proxy: proxyName(ep.proxy.URL), Err: proxyConnect(dialCause(ctx, dctx, err, timeout))}
+	if err == nil {
+		return nc, dest, nil
 	}
-	return nc, nil
+	err = dialCause(ctx, dctx, err, timeout)
+	if ep.proxy != nil && path == "" {
+		err = &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
+	}
+	return nil, nil, err
 }
 
 // secureProxy has TLS spoken with an https proxy, unless the caller's function has
 // done so already. It closes nc when it fails.
-func (ep *endpoint) secureProxy(ctx context.Context, nc net.Conn) (net.Conn, *tls.ConnectionState, error) {
+func (ep *endpoint) secureProxy(ctx context.Context, f *inForce, nc net.Conn) (net.Conn, *tls.ConnectionState, error) {
 	var err error
 	tc, is := nc.(*tls.Conn)
 	switch {
-	case ep.t.config.DialTLSContext == nil:
-		tc, err = dial.Handshake(ctx, nc, ep.proxy.tls, ep.tlsTimeout())
+	case f.config.DialTLSContext == nil:
+		tc, err = dial.Handshake(ctx, nc, f.proxyTLS, f.tlsTimeout())
 	case is:
-		err = dial.Complete(ctx, tc, ep.tlsTimeout())
+		err = dial.Complete(ctx, tc, f.tlsTimeout())
 	default:
 		return nc, nil, nil
 	}
@@ -205,10 +216,10 @@ func proxyConnect(err error) error { return &net.OpError{Op: "proxyconnect", Net
 
 // speaksHTTP2 says which protocol a new connection is for.
 func (c *conn) speaksHTTP2() bool {
-	if s := c.h1.State(); s != nil && c.ep.tls != nil {
-		return s.NegotiatedProtocol == "h2" && c.ep.protocols.http2
+	if s := c.h1.State(); s != nil && c.f.client != nil {
+		return s.NegotiatedProtocol == "h2" && c.f.protocols.http2
 	}
-	return c.ep.tls == nil && c.ep.protocols.h2c
+	return c.f.client == nil && c.f.protocols.h2c
 }
 
 // protocols are those that an endpoint's connections may speak.
@@ -247,7 +258,7 @@ func (p protocols) alpn() []string {
 // openHTTP2 begins HTTP/2 on a connection.
 func (ep *endpoint) openHTTP2(ctx context.Context, c *conn, slot *pool.Slot) (*muxConn, error) {
 	m := &muxConn{conn: c, slot: slot, opened: ep.t.now()}
-	hc, err := ep.t.http2.Open(ctx, c.h1.NetConn(), c.h1.HangUp, m)
+	hc, err := c.f.http2.Open(ctx, c.h1.NetConn(), c.h1.HangUp, m)
 	if err != nil {
 		return nil, err
 	}
@@ -262,9 +273,7 @@ func (ep *endpoint) expect(n int) {
 		return
 	}
 	for told := 0; told != n; n = int(ep.expected.Load()) { // another connection may say otherwise meanwhile
-		cfg := ep.t.pool
-		cfg.Expect = n
-		ep.pool.SetConfig(cfg)
+		ep.pool.SetExpect(n)
 		told = n
 	}
 }

@@ -1,11 +1,11 @@
 package berth
 
 import (
-	"crypto/tls"
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync/atomic"
 
 	"github.com/berth-go/berth/internal/dial"
@@ -13,9 +13,9 @@ import (
 	"github.com/berth-go/berth/internal/pool"
 )
 
-// Endpoint is a view of one endpoint of a [Transport]. It stays valid when the
-// transport forgets an endpoint that has held nothing for some minutes: its
-// counts begin anew then.
+// Endpoint is a view of one endpoint of a [Transport], and the handle to steer it by. It
+// stays valid when the transport forgets an endpoint that has held nothing for some
+// minutes: its counts begin anew then; what was set stays. Safe for concurrent use.
 type Endpoint struct {
 	t   *Transport
 	key endpointKey
@@ -24,8 +24,10 @@ type Endpoint struct {
 // String returns scheme, host and port, without what identifies a user.
 func (e *Endpoint) String() string { return e.key.name() }
 
-// Policy returns the policy in force.
-func (e *Endpoint) Policy() Policy { return e.t.config.Policy }
+// Policy returns the policy in force, and who set each of its values.
+func (e *Endpoint) Policy() EndpointPolicy {
+	return e.t.edition.Load().explain(e.key, e.t.ownPolicy(e.key))
+}
 
 // Stats returns the endpoint's state now, and its counts. Safe for concurrent use.
 func (e *Endpoint) Stats() Stats {
@@ -37,20 +39,19 @@ func (e *Endpoint) Stats() Stats {
 
 // endpoint is the state behind an Endpoint.
 type endpoint struct {
-	t       *Transport
-	key     endpointKey
-	name    string
-	policy  *Policy
-	options *h1.Options
-	tls     *tls.Config // nil without TLS
-	pool    *pool.Pool
+	t    *Transport
+	key  endpointKey
+	name string
+	now  atomic.Pointer[inForce]
+	pool *pool.Pool
 
-	proxy     *proxy         // nil without one
-	fields    *[2][]h1.Field // sent with every request, without and with acceptGzip
-	absolute  bool           // the proxy is told the whole URL of each request
-	protocols protocols
-	expected  atomic.Int32 // requests at once, of a connection that has not told
-	history   dial.History
+	proxy    *url.URL       // nil without one
+	fields   *[2][]h1.Field // sent with every request, without and with acceptGzip
+	absolute bool           // the proxy is told the whole URL of each request
+	expected atomic.Int32   // requests at once, of a connection that has not told
+	history  dial.History
+	watch    atomic.Pointer[watch]       // of its name; nil without one
+	member   atomic.Pointer[pool.Member] // under limits over several endpoints; mostly nil
 
 	// Guarded by the table's lock.
 	aliases []alias
@@ -59,19 +60,22 @@ type endpoint struct {
 
 // endpointFor returns the endpoint of a request whose scheme is http, https or
 // unix.
-func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
-	a := alias{req.URL.Scheme, req.URL.Host}
+func (t *Transport) endpointFor(req *http.Request, group string) (*endpoint, error) {
+	a := alias{req.URL.Scheme, req.URL.Host, group}
+	ed := t.edition.Load()
 	var proxy *url.URL
-	if t.proxies.each && a.scheme != "unix" {
+	asked := false
+	if ed.proxies.each && a.scheme != "unix" {
 		var err error
-		if proxy, err = t.proxyFor(req); err != nil {
+		if proxy, err = t.proxyOf(ed, req); err != nil {
 			return nil, err
 		}
+		asked = true
 		if proxy != nil {
 			a.scheme += "|" + proxyKey(proxy)
 		}
 	}
-	http1 := req.URL.Scheme == "https" && t.protocols.http2 && upgrades(req)
+	http1 := req.URL.Scheme == "https" && ed.protocols.http2 && upgrades(req)
 	if http1 {
 		a.scheme += "|1"
 	}
@@ -82,18 +86,57 @@ func (t *Transport) endpointFor(req *http.Request) (*endpoint, error) {
 	if err != nil {
 		return nil, &RequestError{Reason: err.Error()}
 	}
-	if !t.proxies.each && key.scheme != "unix" {
-		if proxy, err = t.proxyFor(req); err != nil {
+	if !asked && key.scheme != "unix" {
+		if proxy, err = t.proxyOf(ed, req); err != nil {
 			return nil, err
 		}
 	}
-	key.http1 = http1
+	key.http1, key.group = http1, group
 	key = key.through(proxy)
-	ep := t.endpoints.add(key, a, func() *endpoint { return t.newEndpoint(key, proxy) })
-	if ep == nil {
-		return nil, &ClosedError{}
+	ep, err := t.addEndpoint(key, a, proxy)
+	if err != nil {
+		return nil, err
+	}
+	if t.edition.Load() != ed {
+		t.endpoints.forgetAliases() // the way may be another one now
 	}
 	return ep, nil
+}
+
+// proxyOf returns the proxy for a request: a rule's, or what Config.Proxy says.
+func (t *Transport) proxyOf(ed *edition, req *http.Request) (*url.URL, error) {
+	if ed.routed {
+		if key, err := makeKey(req.URL.Scheme, req.URL.Host); err == nil {
+			if u, ruled := ed.route(key); ruled {
+				return u, nil
+			}
+		}
+	}
+	return ed.proxies.proxyFor(req)
+}
+
+// addEndpoint returns the endpoint with that key, made if there is none, and remembers
+// the alias for it unless it is zero.
+func (t *Transport) addEndpoint(key endpointKey, a alias, proxy *url.URL) (*endpoint, error) {
+	for try := 0; ; try++ {
+		ep, made, err := t.endpoints.add(key, a, func() (*endpoint, error) {
+			if key.group != "" {
+				if err := t.groups.begin(key.group, t.edition.Load().config.MaxGroups); err != nil {
+					return nil, err
+				}
+			}
+			return t.newEndpoint(key, proxy), nil
+		})
+		switch {
+		case made:
+			t.steer.Lock()
+			ep.join(ep.now.Load())
+			t.steer.Unlock()
+		case err != nil && try < evictTries && errors.As(err, new(*TooManyGroupsError)) && t.evictGroup():
+			continue
+		}
+		return ep, err
+	}
 }
 
 // upgrades says that a request asks for another protocol, which HTTP/2 cannot
@@ -104,53 +147,19 @@ func upgrades(req *http.Request) bool {
 }
 
 func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), policy: &t.config.Policy, options: t.engine, proxy: t.newProxy(proxy), fields: &ownFields}
-	ep.protocols = t.protocols
-	if key.http1 {
-		ep.protocols = protocols{http1: true}
-	}
-	cfg := &t.pool
-	switch {
-	case key.scheme == "https":
-		ep.tls = t.tlsConfig(key, ep.protocols)
-		if slices.Contains(ep.tls.NextProtos, "h2") {
-			cfg = &t.poolUnknown
-		}
-	case proxy != nil && key.host == "":
+	ep := &endpoint{t: t, key: key, name: key.name(), proxy: proxy, fields: &ownFields}
+	if proxy != nil && key.host == "" {
 		ep.absolute = true
 		ep.fields = proxyFields(proxy)
-		ep.protocols.h2c = false
-	case ep.protocols.h2c:
-		cfg = &t.poolUnknown
 	}
-	ep.expected.Store(int32(cfg.Expect))
-	ep.pool = pool.New(ep, nil, t.clock, cfg, &t.shared)
+	f := t.force(t.edition.Load(), key, proxy, nil)
+	ep.now.Store(f)
+	ep.pool = pool.New(ep, nil, t.clock, &f.pool, &t.shared)
+	if ep.expected.Store(1); f.mayHTTP2() {
+		ep.expected.Store(int32(f.unknown()))
+		ep.pool.SetExpect(f.unknown())
+	}
 	return ep
-}
-
-// tlsConfig returns the endpoint's own TLS configuration. Where the caller's lists
-// protocols, those that it does not list are not offered.
-func (t *Transport) tlsConfig(key endpointKey, p protocols) *tls.Config {
-	c := t.cloneTLS(key.sni)
-	if len(c.NextProtos) > 0 && !slices.Contains(c.NextProtos, "h2") && p.http1 {
-		p.http2 = false
-	}
-	c.NextProtos = p.alpn()
-	return c
-}
-
-func (t *Transport) cloneTLS(serverName string) *tls.Config {
-	c := t.config.TLS.Clone()
-	if c == nil {
-		c = &tls.Config{}
-	}
-	if c.ServerName == "" {
-		c.ServerName = serverName
-	}
-	if c.ClientSessionCache == nil {
-		c.ClientSessionCache = &dial.SessionCache{}
-	}
-	return c
 }
 
 func addrString(a net.Addr) string {
@@ -165,8 +174,8 @@ func (ep *endpoint) Exhausted(err error) bool { return dial.Exhausted(err) != di
 
 // Starved is told once, when requests have waited for a second.
 func (ep *endpoint) Starved(s *pool.Snapshot) {
-	if log := ep.t.config.Logger; log != nil {
-		log.Warn("berth: requests wait for a connection", "endpoint", ep.name, "limit", bindingText(s),
+	if log := ep.now.Load().config.Logger; log != nil {
+		log.Warn("berth: requests wait for a connection", "endpoint", ep.name, "limit", ep.bindingText(s),
 			"leased", s.Leased, "idle", s.Idle, "dialing", s.Dialing, "waiting", s.Waiting,
 			"oldest_wait", s.OldestWait, "code", "BERTH1001")
 	}
@@ -175,6 +184,170 @@ func (ep *endpoint) Starved(s *pool.Snapshot) {
 // Empty is told when the endpoint has held nothing for forgetAfter.
 func (ep *endpoint) Empty() {
 	if ep.pool.Forget() {
-		ep.t.endpoints.remove(ep)
+		ep.t.removeEndpoint(ep)
+	}
+}
+
+// removeEndpoint forgets an endpoint whose pool has been given up.
+func (t *Transport) removeEndpoint(ep *endpoint) {
+	if !t.endpoints.remove(ep) {
+		return
+	}
+	ep.leave()
+	ep.endWatch()
+	if ep.key.group != "" {
+		t.groups.ended(ep.key.group)
+	}
+}
+
+// ---- steering ----
+
+// live returns the states that the handle stands for: most have one, https endpoints may
+// have another for requests that upgrade.
+func (e *Endpoint) live() (eps []*endpoint) {
+	for _, http1 := range [...]bool{false, true} {
+		key := e.key
+		key.http1 = key.http1 || http1
+		if ep := e.t.endpoints.find(key); ep != nil && (len(eps) == 0 || eps[0] != ep) {
+			eps = append(eps, ep)
+		}
+	}
+	return eps
+}
+
+// made returns the endpoint's state, made if there is none.
+func (e *Endpoint) made() (*endpoint, error) {
+	if ep := e.t.endpoints.find(e.key); ep != nil {
+		return ep, nil
+	}
+	var proxy *url.URL
+	if e.key.proxy != "" {
+		proxy, _ = url.Parse(e.key.proxy)
+	}
+	return e.t.addEndpoint(e.key, alias{}, proxy)
+}
+
+// SetPolicy gives the endpoint values of its own, before all rules, in every group: p's
+// fields that are not zero. It replaces what an earlier call has set; the zero Policy
+// takes everything back. It holds at once, cuts no request, and stays when the endpoint
+// is forgotten. The error is a *ConfigError.
+func (e *Endpoint) SetPolicy(p Policy) error {
+	if err := p.validate("Policy"); err != nil {
+		return err
+	}
+	t := e.t
+	t.steer.Lock()
+	defer t.steer.Unlock()
+	own := map[endpointKey]*Policy{}
+	if m := t.own.Load(); m != nil {
+		for k, v := range *m {
+			own[k] = v
+		}
+	}
+	base := e.key.base()
+	if own[base] = &p; p == (Policy{}) {
+		delete(own, base)
+	}
+	t.own.Store(&own)
+	var eps []*endpoint
+	for _, ep := range t.endpoints.all() {
+		if ep.key.base() == base {
+			eps = append(eps, ep)
+		}
+	}
+	t.follow(eps)
+	return nil
+}
+
+// ownPolicy returns what SetPolicy has set; nil when nothing.
+func (t *Transport) ownPolicy(key endpointKey) *Policy {
+	if m := t.own.Load(); m != nil {
+		return (*m)[key.base()]
+	}
+	return nil
+}
+
+// Reconnect takes every connection that is open, or being opened, out of use: idle ones
+// are closed now, busy ones after their current requests. Requests from now on get new
+// connections. It does not block.
+func (e *Endpoint) Reconnect() {
+	for _, ep := range e.live() {
+		ep.pool.Reconnect()
+	}
+}
+
+// Drain is Reconnect, and returns when the last of those connections is closed, or ctx
+// ends; then with its cause. Requests go on over new connections meanwhile.
+func (e *Endpoint) Drain(ctx context.Context) error {
+	for _, ep := range e.live() {
+		ep.pool.Reconnect()
+	}
+	for _, ep := range e.live() {
+		if err := ep.pool.Drained(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CloseIdle closes the connections that no request uses, and those that fall idle before
+// the endpoint's next request.
+func (e *Endpoint) CloseIdle() {
+	for _, ep := range e.live() {
+		ep.pool.CloseIdle()
+	}
+}
+
+// Warm opens connections until n are open, or as many as the limits allow, and returns
+// when they are. The error is that of the first dial that fails, *ClosedError, or the
+// cause of ctx's end; what is open by then stays.
+func (e *Endpoint) Warm(ctx context.Context, n int) error {
+	for {
+		ep, err := e.made()
+		if err != nil {
+			return err
+		}
+		if err = ep.pool.Warm(ctx, n); err == pool.ErrForgotten {
+			continue
+		}
+		switch {
+		case err == nil:
+			return nil
+		case err == pool.ErrClosed:
+			return &ClosedError{}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		return ep.dialError(&pool.DialError{Err: err, Failures: 1})
+	}
+}
+
+// Pause lends no connection until Resume: requests queue, and the time that they may wait
+// goes on. It returns when no request of the endpoint runs any more, or ctx ends with its
+// cause; the endpoint is paused in both cases. CloseIdle closes what is open then.
+func (e *Endpoint) Pause(ctx context.Context) error {
+	for {
+		if _, err := e.made(); err != nil {
+			return err
+		}
+		again := false
+		for _, ep := range e.live() {
+			switch err := ep.pool.Pause(ctx); {
+			case err == pool.ErrForgotten:
+				again = true
+			case err != nil:
+				return err
+			}
+		}
+		if !again {
+			return nil
+		}
+	}
+}
+
+// Resume ends Pause.
+func (e *Endpoint) Resume() {
+	for _, ep := range e.live() {
+		ep.pool.Resume()
 	}
 }

@@ -29,8 +29,8 @@ func (e *InflateError) Code() string { return "BERTH1016" }
 // wantsGzip says whether the response is to be asked for in gzip and decompressed:
 // the caller says nothing about codings, and wants no range of the coded bytes. A
 // HEAD would learn the wrong length (golang/go#5522).
-func (t *Transport) wantsGzip(req *http.Request) bool {
-	return !t.config.DisableCompression && req.Method != http.MethodHead && req.Method != http.MethodConnect &&
+func wantsGzip(req *http.Request, cfg *Config) bool {
+	return !cfg.DisableCompression && req.Method != http.MethodHead && req.Method != http.MethodConnect &&
 		first(req.Header["Accept-Encoding"]) == "" && first(req.Header["Range"]) == ""
 }
 
@@ -141,7 +141,7 @@ func (b *inflated) Read(p []byte) (int, error) {
 
 // exceeded returns the error of a body that grew too large.
 func (b *inflated) exceeded(in int64) error {
-	p := b.ep.policy
+	p := &b.ep.now.Load().policy
 	if most := p.MaxInflatedBytes; most > 0 && b.out > most {
 		return &InflateError{Endpoint: b.ep.name, In: in, Out: b.out, Limit: fmt.Sprintf("MaxInflatedBytes, %d", most)}
 	}

@@ -13,21 +13,32 @@ import (
 // endpointKey is everything that makes two connections interchangeable.
 type endpointKey struct {
 	scheme string
-	host   string // lower case, punycode, without brackets
+	host   string // lower case, punycode, without brackets; over TLS the server's name
 	port   string
-	sni    string // the TLS server name; "" without TLS
 
 	proxy string // with its credentials; "" for none
+	group string // "" is the default group
 
 	// http1 keeps requests that upgrade the protocol apart where others may get
 	// HTTP/2.
 	http1 bool
+}
 
-	// The key has its whole shape from the beginning, since every map and comparison
-	// depends on it. These are constant until TLS identities and groups exist.
+// base is the key that stands for an origin and its way in all groups.
+func (k endpointKey) base() endpointKey {
+	k.group, k.http1 = "", false
+	return k
+}
 
-	tlsID string //lint:ignore U1000 tells TLS configurations apart; "" is the transport's
-	group string //lint:ignore U1000 "" is the default group
+// governed returns what rules are matched with: the origin, or the proxy where
+// connections are for many.
+func (k endpointKey) governed() (scheme, host, port string) {
+	if k.scheme == "http" && k.host == "" {
+		if u, err := url.Parse(k.proxy); err == nil {
+			return u.Scheme, strings.ToLower(u.Hostname()), proxyPort(u)
+		}
+	}
+	return k.scheme, k.host, k.port
 }
 
 // through returns the key of an endpoint behind a proxy; nil is none. Requests with
@@ -50,6 +61,9 @@ func (k endpointKey) name() string {
 	if k.proxy != "" {
 		u, _ := url.Parse(k.proxy)
 		name += " through " + proxyName(u)
+	}
+	if k.group != "" {
+		name += " in group " + k.group
 	}
 	if k.http1 {
 		name += " (upgrade)"
@@ -105,9 +119,6 @@ func makeKey(scheme, hostport string) (endpointKey, error) {
 		k.host = ascii
 	}
 	k.host = strings.ToLower(k.host)
-	if scheme == "https" {
-		k.sni = k.host
-	}
 	return k, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-go/berth/internal/dial"
 	"github.com/berth-go/berth/internal/h1"
 	"github.com/berth-go/berth/internal/h2"
 	"github.com/berth-go/berth/internal/pool"
@@ -41,8 +42,12 @@ func (m *muxConn) Probe() bool { return m.h2.Live() }
 
 // Close closes the connection.
 func (m *muxConn) Close(why pool.Reason) (peerFirst bool) {
+	how := dial.EndedByUs
+	if m.resets(why) {
+		how = dial.EndedByRST
+	}
 	peerFirst = m.h2.Close()
-	m.closed(why, peerFirst)
+	m.closed(why, how, peerFirst)
 	return peerFirst
 }
 
@@ -187,7 +192,7 @@ func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate) *h1.Error {
 			fate.Keep, fate.Reason = false, pool.ReasonError
 		}
 		if errors.Is(e.Err, h2.ErrHeaderTimeout) {
-			out.Err = &h1.HeaderTimeoutError{After: m.ep.options.HeaderTimeout}
+			out.Err = &h1.HeaderTimeoutError{After: m.f.engine.HeaderTimeout}
 		}
 	}
 	if !m.h2.Live() {

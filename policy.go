@@ -22,6 +22,20 @@ type Policy struct {
 	// dial anew for every burst. Negative: none is kept.
 	MaxIdle int `json:"max_idle"`
 
+	// MinIdle is how many idle connections are kept ready: they outlive IdleTimeout, and
+	// are opened anew when they end. It begins with the first request and ends ten
+	// minutes after the last. Default: none.
+	MinIdle int `json:"min_idle"`
+
+	// MaxConnsPerHost limits the connections of all groups to the host together, where
+	// MaxConns limits those of each. Default: none. A dial beyond it waits, and the
+	// connection that is idle for longest in another group is closed for it.
+	MaxConnsPerHost int `json:"max_conns_per_host"`
+
+	// Order says which of several free connections a request gets. Default LIFO, which
+	// keeps few in use; the others age and are closed.
+	Order Order `json:"order"`
+
 	// MaxWaiters bounds the queue. Default 10,000: enough for any burst that can
 	// still be served, small enough to fail before memory does. Negative: a
 	// request that cannot have a connection or a dial of its own fails at once.
@@ -109,11 +123,55 @@ type Policy struct {
 	// MaxInflatedBytes bounds a decompressed response altogether. Default: none.
 	MaxInflatedBytes int64 `json:"max_inflated_bytes"`
 
+	// DNSMinTTL and DNSMaxTTL bound how long the answer for the host's name is believed;
+	// in between the record's own TTL decides, or 30 s when it is not known. Defaults 1 s
+	// and 5 min. While the endpoint has connections, the name is resolved again when the
+	// answer ends: connections to addresses that left it retire, new addresses get their
+	// share. Negative DNSMaxTTL: the name is resolved for each dial, and never otherwise.
+	DNSMinTTL time.Duration `json:"dns_min_ttl"`
+	DNSMaxTTL time.Duration `json:"dns_max_ttl"`
+
+	// Close says how connections that nobody needs any more are closed. Default
+	// CloseGraceful.
+	Close ClosePolicy `json:"close"`
+
+	// PortBudget is what lies beyond this host for each destination, such as a gateway's
+	// ports. Default: none.
+	PortBudget PortBudget `json:"port_budget"`
+
 	// Strict rejects responses that RFC 9112 merely lets a recipient tolerate, such
 	// as a bare LF as a line end. By default they are accepted and their
 	// connection is not used again.
 	Strict bool `json:"strict"`
 }
+
+// Order is an order of connections.
+type Order string
+
+const (
+	LIFO   Order = "lifo"   // the one used last
+	FIFO   Order = "fifo"   // the one unused for longest: all stay in use
+	Spread Order = "spread" // the less loaded of two addresses drawn at random; there, all in turn
+)
+
+// ClosePolicy is a way to close connections. Who closes first keeps the port in
+// TIME_WAIT, for a minute on Linux.
+type ClosePolicy string
+
+const (
+	// CloseGraceful closes by FIN: the port stays in TIME_WAIT here.
+	CloseGraceful ClosePolicy = "graceful"
+	// CloseServerFirst asks for it with the last request of a connection (Connection:
+	// close) and waits up to a second for the server to close. Where no last request is
+	// foreseen, it is CloseGraceful. HTTP/1.1 only.
+	CloseServerFirst ClosePolicy = "server-first"
+	// CloseReset closes idle connections by RST: no TIME_WAIT anywhere, and the server
+	// sees a reset. Nothing is lost, since all was read and nothing is under way.
+	CloseReset ClosePolicy = "reset"
+	// CloseAuto is CloseReset while more than half of the ports to the destination are
+	// taken, and CloseGraceful otherwise.
+	CloseAuto ClosePolicy = "auto"
+)
 
 // Defaults; the fields of Policy give the reasons.
 const (
@@ -132,7 +190,22 @@ const (
 	defaultPingInterval          = 30 * time.Second
 	defaultPingTimeout           = 15 * time.Second
 	defaultMaxInflateRatio       = 250
+	defaultMaxGroups             = 1000
+	defaultDNSMinTTL             = time.Second
+	defaultDNSMaxTTL             = 5 * time.Minute
 )
+
+// defaultPolicy has the defaults that are not zero, as explanations show them.
+func defaultPolicy() Policy {
+	return Policy{
+		MaxWaiters: defaultMaxWaiters, MaxDials: defaultMaxDials, IdleTimeout: defaultIdleTimeout, Lifetime: defaultLifetime,
+		AcquireTimeout: defaultAcquireTimeout, DialTimeout: defaultDialTimeout, TLSTimeout: defaultTLSTimeout,
+		AbandonedDialTimeout: defaultAbandonedDialTimeout, ExpectContinueTimeout: defaultExpectContinueTimeout,
+		MaxResponseHeaderBytes: defaultMaxHeaderBytes, DrainBytes: defaultDrainBytes, DrainTimeout: defaultDrainTimeout,
+		PingInterval: defaultPingInterval, PingTimeout: defaultPingTimeout, MaxInflateRatio: defaultMaxInflateRatio,
+		DNSMinTTL: defaultDNSMinTTL, DNSMaxTTL: defaultDNSMaxTTL, Order: LIFO, Close: CloseGraceful,
+	}
+}
 
 // What Policy.MaxResponseHeaderBytes may be.
 const (
@@ -149,13 +222,25 @@ const (
 )
 
 // validate names the first field that holds what makes no sense.
-func (p *Policy) validate() error {
+func (p *Policy) validate(prefix string) error {
 	bad := func(field, format string, args ...any) error {
-		return &ConfigError{Field: "Policy." + field, Reason: fmt.Sprintf(format, args...)}
+		return &ConfigError{Field: prefix + "." + field, Reason: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case p.MaxConns > 0 && p.MaxIdle > p.MaxConns:
 		return bad("MaxIdle", "%d is more than MaxConns, which is %d", p.MaxIdle, p.MaxConns)
+	case p.MinIdle > 0 && (p.MaxIdle < 0 || p.MaxIdle > 0 && p.MinIdle > p.MaxIdle):
+		return bad("MinIdle", "%d is more than MaxIdle, which is %d", p.MinIdle, max(p.MaxIdle, 0))
+	case p.MinIdle > 0 && p.MaxConns > 0 && p.MinIdle > p.MaxConns:
+		return bad("MinIdle", "%d is more than MaxConns, which is %d", p.MinIdle, p.MaxConns)
+	case p.MinIdle > 0 && p.Lifetime > 0 && p.Lifetime < time.Second:
+		return bad("MinIdle", "needs a Lifetime of a second at least, or connections are opened without end")
+	case p.Order != "" && p.Order != LIFO && p.Order != FIFO && p.Order != Spread:
+		return bad("Order", "%q is none of lifo, fifo, spread", p.Order)
+	case p.Close != "" && p.Close != CloseGraceful && p.Close != CloseServerFirst && p.Close != CloseReset && p.Close != CloseAuto:
+		return bad("Close", "%q is none of graceful, server-first, reset, auto", p.Close)
+	case p.DNSMinTTL > 0 && p.DNSMaxTTL > 0 && p.DNSMinTTL > p.DNSMaxTTL:
+		return bad("DNSMinTTL", "%v is more than DNSMaxTTL, which is %v", p.DNSMinTTL, p.DNSMaxTTL)
 	case p.PingTimeout < 0 && p.PingInterval >= 0:
 		return bad("PingTimeout", "cannot be off while PingInterval is on; 0 is the default of 15s")
 	case p.MaxResponseHeaderBytes < 0:
@@ -165,7 +250,7 @@ func (p *Policy) validate() error {
 	case p.MaxResponseHeaderBytes > maxHeaderBytes:
 		return bad("MaxResponseHeaderBytes", "%d is more than 1 GiB", p.MaxResponseHeaderBytes)
 	}
-	return nil
+	return p.PortBudget.validate(prefix + ".PortBudget")
 }
 
 // or returns v, or def when v is zero, or off when it is negative.
@@ -184,6 +269,8 @@ func (p *Policy) pool() pool.Config {
 	c := pool.Config{
 		MaxConns:    or(p.MaxConns, pool.Unlimited, pool.Unlimited),
 		MaxIdle:     or(p.MaxIdle, pool.Unlimited, 0),
+		MinIdle:     max(p.MinIdle, 0),
+		MarkLast:    p.Close == CloseServerFirst,
 		MaxWaiters:  or(p.MaxWaiters, defaultMaxWaiters, 0),
 		MaxDials:    or(p.MaxDials, defaultMaxDials, pool.Unlimited),
 		MaxRequests: or(p.MaxRequestsPerConn, pool.Unlimited, pool.Unlimited),
@@ -195,8 +282,14 @@ func (p *Policy) pool() pool.Config {
 		WarnAfter:   starvedAfter,
 		Forget:      forgetAfter,
 	}
+	switch p.Order {
+	case FIFO:
+		c.Order = pool.FIFO
+	case Spread:
+		c.Order = pool.Spread
+	}
 	if p.DisableKeepAlives {
-		c.MaxRequests = 1
+		c.MaxRequests, c.MinIdle = 1, 0
 	}
 	return c
 }

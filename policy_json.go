@@ -3,6 +3,7 @@ package berth
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -51,24 +52,45 @@ func formatDuration(d time.Duration) string {
 // UnmarshalJSON reads what MarshalJSON writes. A name that it does not know and a
 // duration without a unit are errors, a *ConfigError that names the field.
 func (p *Policy) UnmarshalJSON(data []byte) error {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
+	var field *fieldError
+	err := unmarshalFields(p, data)
+	switch {
+	case errors.As(err, &field):
+		return &ConfigError{Field: "policy." + field.name, Reason: field.reason}
+	case err != nil:
 		return &ConfigError{Field: "policy", Reason: err.Error()}
 	}
+	return nil
+}
+
+// fieldError: a value of an object is not allowed.
+type fieldError struct{ name, reason string }
+
+func (e *fieldError) Error() string { return e.name + ": " + e.reason }
+
+// unmarshalFields reads an object into the struct at p. An error is a *fieldError, or
+// says that it is no object.
+func unmarshalFields(p any, data []byte) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
 	v := reflect.ValueOf(p).Elem()
+	var names []string
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("json")
+		names = append(names, name)
 		value, ok := raw[name]
 		if !ok {
 			continue
 		}
 		delete(raw, name)
 		if err := setField(v.Field(i), value); err != nil {
-			return &ConfigError{Field: "policy." + name, Reason: err.Error()}
+			return &fieldError{name, err.Error()}
 		}
 	}
 	for name := range raw {
-		return &ConfigError{Field: "policy." + name, Reason: "no such setting; known are " + strings.Join(policyNames(), ", ")}
+		return &fieldError{name, "no such setting; known are " + strings.Join(names, ", ")}
 	}
 	return nil
 }
@@ -90,10 +112,9 @@ func setField(f reflect.Value, value json.RawMessage) error {
 }
 
 func policyNames() []string {
-	t := reflect.TypeFor[Policy]()
-	names := make([]string, t.NumField())
+	names := make([]string, policyType.NumField())
 	for i := range names {
-		names[i] = t.Field(i).Tag.Get("json")
+		names[i] = policyType.Field(i).Tag.Get("json")
 	}
 	return names
 }

@@ -2,7 +2,6 @@ package berth
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,25 +53,6 @@ func (e *ProxyError) Timeout() bool {
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
-// proxy is an endpoint's.
-type proxy struct {
-	*url.URL
-	tls *tls.Config // to an https proxy; else nil
-}
-
-// newProxy returns the proxy at u; nil for none.
-func (t *Transport) newProxy(u *url.URL) *proxy {
-	if u == nil {
-		return nil
-	}
-	p := &proxy{URL: u}
-	if u.Scheme == "https" {
-		p.tls = t.cloneTLS(u.Hostname())
-		p.tls.NextProtos = []string{"http/1.1"}
-	}
-	return p
-}
-
 // proxyTimeout bounds the dialogue with a proxy, which connects to the target
 // meanwhile. net/http has the same.
 const proxyTimeout = time.Minute
@@ -100,26 +80,65 @@ func proxiesBy(f func(*http.Request) (*url.URL, error)) proxies {
 	return proxies{of: f, each: true}
 }
 
+// sameProxies says that two configurations ask the same function.
+func sameProxies(a, b proxies) bool {
+	return a.each == b.each && a.none == b.none && same(a.of, b.of)
+}
+
 // proxyFor returns the proxy for requests to a URL; nil is none.
-func (t *Transport) proxyFor(req *http.Request) (*url.URL, error) {
-	u, err := t.proxies.of(req)
+func (p proxies) proxyFor(req *http.Request) (*url.URL, error) {
+	u, err := p.of(req)
 	if err != nil || u == nil {
 		return nil, err
 	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		return nil, &RequestError{Reason: fmt.Sprintf("proxy: scheme %q is none of http, https, socks5, socks5h", u.Scheme)}
-	}
-	if u.Hostname() == "" {
-		return nil, &RequestError{Reason: "proxy: its URL has no host"}
+	if err := checkProxy(u); err != nil {
+		return nil, &RequestError{Reason: "proxy: " + err.Error()}
 	}
 	return u, nil
 }
 
+// wayTo returns the proxy that requests to an origin go through, whose endpoint has
+// key; nil is none.
+func (t *Transport) wayTo(ed *edition, key endpointKey) (*url.URL, error) {
+	if key.scheme == "unix" {
+		return nil, nil
+	}
+	if u, ruled := ed.route(key); ruled {
+		return u, nil
+	}
+	host := net.JoinHostPort(key.host, key.port)
+	return ed.proxies.proxyFor(&http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: key.scheme, Host: host}, Host: host, Header: http.Header{}})
+}
+
+func checkProxy(u *url.URL) error {
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		return fmt.Errorf("scheme %q is none of http, https, socks5, socks5h", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return errors.New("its URL has no host")
+	}
+	return nil
+}
+
+// proxyText is a Rule.Proxy as people may read it.
+func proxyText(s string) string {
+	if s == "" {
+		return "unset"
+	}
+	if u, err := url.Parse(s); err == nil && u.Host != "" {
+		return proxyName(u)
+	}
+	return s
+}
+
 // proxyKey is what of a proxy tells connections apart: credentials included, path
-// not.
+// not; "" is none.
 func proxyKey(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
 	v := url.URL{Scheme: u.Scheme, User: u.User, Host: net.JoinHostPort(strings.ToLower(u.Hostname()), proxyPort(u))}
 	if v.Scheme == "socks5h" {
 		v.Scheme = "socks5" // names are always resolved by the proxy
@@ -152,9 +171,9 @@ func basicAuth(u *url.URL) string {
 // reaches: an origin, behind a proxy or not, or a proxy with credentials in its URL.
 // What is asked to CONNECT is a proxy, and a caller who says NoProxy knows what the
 // request reaches.
-func (ep *endpoint) dropsProxyAuth(req *http.Request) bool {
+func (ep *endpoint) dropsProxyAuth(f *inForce, req *http.Request) bool {
 	if ep.proxy == nil {
-		return !ep.t.proxies.none && req.Method != http.MethodConnect
+		return !f.proxies.none && req.Method != http.MethodConnect
 	}
 	return !ep.absolute || ep.proxy.User != nil
 }
@@ -178,7 +197,7 @@ func proxyFields(u *url.URL) *[2][]h1.Field {
 
 // throughProxy opens the way to the endpoint's origin over a connection to its
 // proxy.
-func (ep *endpoint) throughProxy(ctx context.Context, nc net.Conn) error {
+func (ep *endpoint) throughProxy(ctx context.Context, f *inForce, nc net.Conn) error {
 	target := net.JoinHostPort(ep.key.host, ep.key.port)
 	var err error
 	if ep.proxy.Scheme == "socks5" || ep.proxy.Scheme == "socks5h" {
@@ -187,12 +206,12 @@ func (ep *endpoint) throughProxy(ctx context.Context, nc net.Conn) error {
 			err = &net.OpError{Op: "socks connect", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
 		}
 	} else {
-		err = ep.tunnel(ctx, nc, target)
+		err = ep.tunnel(ctx, f, nc, target)
 	}
 	if err == nil {
 		return nil
 	}
-	perr := &ProxyError{Proxy: proxyName(ep.proxy.URL), Target: target, Err: err}
+	perr := &ProxyError{Proxy: proxyName(ep.proxy), Target: target, Err: err}
 	var answer *dial.TunnelError
 	if errors.As(err, &answer) {
 		perr.Status = answer.Code
@@ -200,24 +219,24 @@ func (ep *endpoint) throughProxy(ctx context.Context, nc net.Conn) error {
 	return perr
 }
 
-func (ep *endpoint) tunnel(ctx context.Context, nc net.Conn, target string) error {
-	cfg := &ep.t.config
+func (ep *endpoint) tunnel(ctx context.Context, f *inForce, nc net.Conn, target string) error {
+	cfg := &f.config
 	h := cfg.ProxyConnectHeader
-	if f := cfg.GetProxyConnectHeader; f != nil {
+	if get := cfg.GetProxyConnectHeader; get != nil {
 		var err error
-		if h, err = f(ctx, ep.proxy.URL, target); err != nil {
+		if h, err = get(ctx, ep.proxy, target); err != nil {
 			return err
 		}
 	}
-	if auth := basicAuth(ep.proxy.URL); auth != "" {
+	if auth := basicAuth(ep.proxy); auth != "" {
 		if h = h.Clone(); h == nil {
 			h = http.Header{}
 		}
 		h.Set("Proxy-Authorization", auth)
 	}
-	t := dial.Tunnel{Target: target, Header: h, MaxHeadBytes: ep.options.MaxHeadBytes, Timeout: proxyTimeout}
-	if f := cfg.OnProxyConnectResponse; f != nil {
-		t.Answered = func(req *http.Request, resp *http.Response) error { return f(ctx, ep.proxy.URL, req, resp) }
+	t := dial.Tunnel{Target: target, Header: h, MaxHeadBytes: f.engine.MaxHeadBytes, Timeout: proxyTimeout}
+	if see := cfg.OnProxyConnectResponse; see != nil {
+		t.Answered = func(req *http.Request, resp *http.Response) error { return see(ctx, ep.proxy, req, resp) }
 	}
 	return t.Open(ctx, nc)
 }

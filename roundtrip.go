@@ -33,6 +33,11 @@ import (
 // *ClosedError; the cause of the context when it was cancelled; what the request's
 // own body said; tls.RecordHeaderError and errors of the network as they are.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.roundTripIn(req, groupOf(req.Context()))
+}
+
+// roundTripIn sends the request over connections of a group.
+func (t *Transport) roundTripIn(req *http.Request, group string) (*http.Response, error) {
 	t.init()
 	if err := checkFields(req); err != nil {
 		closeBody(req)
@@ -66,7 +71,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && (req.Body != http.NoBody || framing.Kind == h1.BodyChunked) {
 		x.Body = h1.NewRequestBody(req.Body)
 	}
-	resp, err := t.roundTrip(req, &x)
+	resp, err := t.roundTrip(req, &x, group)
 	if err != nil {
 		if x.Body != nil {
 			x.Body.Close()
@@ -88,35 +93,39 @@ const maxSent = 3
 const maxAttempts = 100
 
 // roundTrip makes attempts until one has a response or a final error.
-func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response, error) {
+func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group string) (*http.Response, error) {
 	ctx := req.Context()
 	x.Trace = httptrace.ContextClientTrace(ctx)
 	framing := x.Head.Framing
-	gzip := t.wantsGzip(req)
+	gzip := wantsGzip(req, &t.edition.Load().config)
 	for attempt := 1; ; attempt++ {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		ep, err := t.endpointFor(req)
+		ep, err := t.endpointFor(req, group)
 		if err != nil {
 			return nil, err
 		}
-		x.Options = ep.options
+		f := ep.now.Load()
+		x.Options = &f.engine
 		x.Head.Framing = framing
-		x.Head.Close = wantsClose(req, ep.policy)
+		x.Head.Close = wantsClose(req, &f.policy)
 		x.Head.Extra = ep.fields[0]
 		if gzip {
 			x.Head.Extra = ep.fields[1]
 		}
 		x.Head.AbsoluteForm = ep.absolute
-		x.Head.DropProxyAuth = ep.dropsProxyAuth(req)
+		x.Head.DropProxyAuth = ep.dropsProxyAuth(f, req)
 
-		l, err := ep.acquire(ctx, req, x.Trace)
+		l, err := ep.acquire(ctx, f, req, x.Trace)
 		if err == pool.ErrForgotten {
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if l.Last() {
+			x.Head.Close = true
 		}
 		reused := l.Reused()
 		x.Reused = reused
@@ -131,7 +140,7 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange) (*http.Response
 		if attempt >= maxAttempts || !retryable(req, e, attempt, reused, mux) || !rewind(req, x) {
 			return nil, ep.exchangeError(e, reused)
 		}
-		if tr := t.config.Trace; tr != nil && tr.Retried != nil {
+		if tr := f.config.Trace; tr != nil && tr.Retried != nil {
 			tr.Retried(RetryInfo{Endpoint: ep.name, Err: e.Err, Sent: e.Sent})
 		}
 		if mux && !pause(ctx, e, attempt) {
@@ -182,7 +191,7 @@ func wantsClose(req *http.Request, p *Policy) bool {
 }
 
 // acquire leases a connection for the request.
-func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httptrace.ClientTrace) (*pool.Lease, error) {
+func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, trace *httptrace.ClientTrace) (*pool.Lease, error) {
 	var gate *traceGate
 	if trace != nil {
 		if trace.GetConn != nil {
@@ -191,7 +200,7 @@ func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httpt
 		ctx, gate = withGate(ctx, trace)
 	}
 	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: h1.LegacyCancel(req)}
-	r.Budget, r.BudgetIsDefault = or(ep.policy.AcquireTimeout, defaultAcquireTimeout, pool.Never), ep.policy.AcquireTimeout == 0
+	r.Budget, r.BudgetIsDefault = f.budget, f.budgetIsDefault
 	start := ep.t.now()
 	l, err := ep.pool.Acquire(ctx, start, r)
 	gate.close()
@@ -201,7 +210,7 @@ func (ep *endpoint) acquire(ctx context.Context, req *http.Request, trace *httpt
 		}
 		return nil, ep.acquireError(req, err)
 	}
-	if tr := ep.t.config.Trace; tr != nil && tr.Acquired != nil {
+	if tr := f.config.Trace; tr != nil && tr.Acquired != nil {
 		tr.Acquired(ep.acquired(l, start))
 	}
 	if trace != nil && trace.GotConn != nil {

@@ -80,8 +80,14 @@ func (e *AcquireTimeoutError) advice() string {
 		}
 	}
 	switch {
-	case e.Stats.Leased+e.Stats.Idle+e.Stats.Draining == 0:
+	case e.Stats.Leased+e.Stats.Idle+e.Stats.Draining == 0 && strings.HasPrefix(e.Limit, "none"), strings.HasPrefix(e.Limit, "back-off"):
 		return "the endpoint does not accept connections: check its address and health"
+	case strings.HasPrefix(e.Limit, "transport max"), strings.HasPrefix(e.Limit, "host max"):
+		return "other endpoints or groups hold all connections: raise that limit, or send fewer requests at once"
+	case strings.Contains(e.Limit, "paused"):
+		return "call Resume"
+	case strings.Contains(e.Limit, "ports"):
+		return "fewer new connections are to be had: reuse them, read bodies to their end, add LocalAddrs, or set Close to auto"
 	case strings.HasPrefix(e.Limit, "endpoint max"):
 		return "requests hold all connections: make them shorter, send fewer at once, or raise MaxConns"
 	}
@@ -122,7 +128,7 @@ func (ep *endpoint) acquireError(req *http.Request, err error) error {
 	switch {
 	case errors.As(err, &starved):
 		s := starved.Snapshot
-		e := &AcquireTimeoutError{Endpoint: ep.name, Waited: starved.Waited, Limit: bindingText(s), Ahead: s.Ahead,
+		e := &AcquireTimeoutError{Endpoint: ep.name, Waited: starved.Waited, Limit: ep.bindingText(s), Ahead: s.Ahead,
 			Stats: newStats(s.Stats), DialErr: s.DialErr, cause: starved.Err}
 		if e.DialErr == nil {
 			e.DialErr = s.Exhausted
@@ -141,7 +147,7 @@ func (ep *endpoint) acquireError(req *http.Request, err error) error {
 	case errors.As(err, &failed):
 		return ep.dialError(failed)
 	case err == pool.ErrQueueFull:
-		return &QueueFullError{Endpoint: ep.name, Waiting: ep.pool.Stats().Waiting, MaxConns: ep.policy.MaxConns}
+		return &QueueFullError{Endpoint: ep.name, Waiting: ep.pool.Stats().Waiting, MaxConns: ep.now.Load().policy.MaxConns}
 	case err == pool.ErrClosed:
 		return &ClosedError{}
 	case err == pool.ErrCanceled:
@@ -151,8 +157,15 @@ func (ep *endpoint) acquireError(req *http.Request, err error) error {
 }
 
 // bindingText says which limit binds.
-func bindingText(s *pool.Snapshot) string {
+func (ep *endpoint) bindingText(s *pool.Snapshot) string {
+	if text := ep.portText(); text != "" && s.Binding == pool.BindingDial {
+		return text
+	}
 	switch s.Binding {
+	case pool.BindingPaused:
+		return "the endpoint is paused"
+	case pool.BindingAdmission:
+		return ep.admissionText()
 	case pool.BindingConns:
 		return fmt.Sprintf("endpoint max %d", s.Config.MaxConns)
 	case pool.BindingDials:

@@ -31,7 +31,7 @@ const tableShards = 256
 const maxAliases = 8
 
 // alias is how a request names its endpoint.
-type alias struct{ scheme, host string }
+type alias struct{ scheme, host, group string }
 
 func (tb *endpointTable) init() {
 	tb.seed = maphash.MakeSeed()
@@ -40,7 +40,11 @@ func (tb *endpointTable) init() {
 }
 
 func (tb *endpointTable) shard(a alias) *atomic.Pointer[map[alias]*endpoint] {
-	return &tb.shards[maphash.String(tb.seed, a.host)%tableShards]
+	h := maphash.String(tb.seed, a.host)
+	if a.group != "" {
+		h ^= maphash.String(tb.seed, a.group)
+	}
+	return &tb.shards[h%tableShards]
 }
 
 // lookup returns the endpoint that a is known for, or nil.
@@ -68,26 +72,42 @@ func (tb *endpointTable) findLocked(k endpointKey) *endpoint {
 }
 
 // add returns the endpoint with that key, made by create if there is none, and
-// remembers the alias for it. It returns nil when the table is closed.
-func (tb *endpointTable) add(k endpointKey, a alias, create func() *endpoint) *endpoint {
+// remembers the alias for it unless it is zero. The error is a *ClosedError, or
+// create's.
+func (tb *endpointTable) add(k endpointKey, a alias, create func() (*endpoint, error)) (ep *endpoint, made bool, err error) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if tb.closed {
-		return nil
+		return nil, false, &ClosedError{}
 	}
-	ep := tb.findLocked(k)
+	ep = tb.findLocked(k)
 	if ep == nil {
-		ep = create()
+		if ep, err = create(); err != nil {
+			return nil, false, err
+		}
+		made = true
 		h := tb.hash(k)
 		ep.next = tb.byKey[h]
 		tb.byKey[h] = ep
 		tb.n++
 	}
-	if len(ep.aliases) < maxAliases {
+	if len(ep.aliases) < maxAliases && a != (alias{}) {
 		ep.aliases = append(ep.aliases, a)
 		tb.change(a, func(m map[alias]*endpoint) { m[a] = ep })
 	}
-	return ep
+	return ep, made, nil
+}
+
+// forgetAliases has every request's endpoint be found anew.
+func (tb *endpointTable) forgetAliases() {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	for _, ep := range tb.list() {
+		ep.aliases = nil
+	}
+	for i := range tb.shards {
+		tb.shards[i].Store(nil)
+	}
 }
 
 // change replaces the map of a's shard by a changed copy. tb.mu is held.
@@ -101,12 +121,13 @@ func (tb *endpointTable) change(a alias, f func(map[alias]*endpoint)) {
 	p.Store(&m)
 }
 
-// remove forgets an endpoint whose pool has been given up.
-func (tb *endpointTable) remove(ep *endpoint) {
+// remove forgets an endpoint whose pool has been given up, and reports whether it was
+// there.
+func (tb *endpointTable) remove(ep *endpoint) bool {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if tb.findLocked(ep.key) != ep {
-		return
+		return false
 	}
 	h := tb.hash(ep.key)
 	if first := tb.byKey[h]; first != ep {
@@ -123,6 +144,7 @@ func (tb *endpointTable) remove(ep *endpoint) {
 	for _, a := range ep.aliases {
 		tb.change(a, func(m map[alias]*endpoint) { delete(m, a) })
 	}
+	return true
 }
 
 // close lets no further endpoint in and returns those that are there.

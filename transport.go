@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
-	"github.com/berth-go/berth/internal/h1"
-	"github.com/berth-go/berth/internal/h2"
 	"github.com/berth-go/berth/internal/pool"
 )
 
@@ -22,23 +20,29 @@ import (
 //
 // A Transport that is dropped without Close is collected, connections and all.
 type Transport struct {
-	config Config
+	first Config // New's
 
 	once      sync.Once
 	base      time.Time // of the monotonic clock
 	clock     func() int64
-	dialer    dial.Dialer
 	shared    pool.Shared
-	protocols protocols
-	proxies   proxies
-	http2     *h2.Engine
-	pool      pool.Config // of the transport's policy
-	engine    *h1.Options // the same
 	alternate atomic.Pointer[map[string]http.RoundTripper]
+	endpoints endpointTable
+	groups    groupTable
+	names     dial.Names
+	ports     *dial.Ledger
+	quota     *pool.Quota
+	watches   background // of names
+	portless  sync.Map   // *endpoint → why one of its dials waits for a port
+	lacking   sync.Map   // features of the kernel that were missed
 
-	// poolUnknown is for an endpoint that has not told yet whether it speaks HTTP/2.
-	poolUnknown pool.Config
-	endpoints   endpointTable
+	edition atomic.Pointer[edition]                 // in force
+	own     atomic.Pointer[map[endpointKey]*Policy] // what SetPolicy has set; never changed
+
+	// steer serialises changes of edition and own, and guards what follows.
+	steer  sync.Mutex
+	global *pool.Limit // Config.MaxConns; nil as long as there was none
+	hosts  map[endpointKey]*hostLimit
 }
 
 // init prepares the first use.
@@ -46,17 +50,12 @@ func (t *Transport) init() {
 	t.once.Do(func() {
 		t.base = time.Now().Add(-time.Nanosecond)
 		t.clock = t.now
-		t.dialer.DialContext = t.config.DialContext
-		t.pool, t.engine = t.config.Policy.pool(), t.config.Policy.engine()
-		t.poolUnknown = t.pool
-		t.poolUnknown.Expect = min(or(t.config.Policy.MaxStreamsPerConn, unknownStreams, unknownStreams), unknownStreams)
-		t.proxies = proxiesBy(t.config.Proxy)
-		t.protocols = protocolsFor(t.config.Protocols)
-		if http2Disabled() {
-			t.protocols.http2 = false
-		}
-		t.http2 = h2.NewEngine(t.config.Policy.http2(), t.config.HTTP2)
 		t.endpoints.init()
+		t.ports = dial.NewLedger(t.clock)
+		t.quota = pool.NewQuota(t.clock, &t.shared)
+		ed := newEdition(t.first, 1)
+		t.edition.Store(ed)
+		t.limit(ed)
 	})
 }
 
@@ -79,6 +78,7 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) Shutdown(ctx context.Context) error {
 	t.init()
 	eps := t.endpoints.close()
+	defer t.watches.end()
 	errs := make(chan error, len(eps))
 	for _, ep := range eps {
 		go func() { errs <- ep.pool.Shutdown(ctx) }() // all are received below
@@ -103,6 +103,7 @@ func (t *Transport) Close() error {
 		wg.Go(ep.pool.Close)
 	}
 	wg.Wait()
+	t.watches.end()
 	return nil
 }
 
@@ -117,7 +118,8 @@ func (t *Transport) Endpoint(rawURL string) (*Endpoint, error) {
 		return nil, err
 	}
 	if key.scheme != "unix" {
-		proxy, err := t.proxyFor(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
+		req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}
+		proxy, err := t.proxyOf(t.edition.Load(), req)
 		if err != nil {
 			return nil, &ConfigError{Field: "Proxy", Reason: err.Error()}
 		}

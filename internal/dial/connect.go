@@ -5,22 +5,46 @@
 package dial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// Dialer connects to an address. The zero Dialer uses the system's resolver.
+// Dialer connects to addresses. The zero Dialer uses the system's resolver.
 type Dialer struct {
-	// DialContext replaces resolving and connecting, when it is set. It gets
-	// "tcp" and host:port, or "unix" and a path.
+	// DialContext replaces resolving and connecting, when it is set: it gets "tcp" and
+	// host:port, or "unix" and a path. With Resolve, names are resolved before it.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Resolver resolves names; nil is net.DefaultResolver.
-	Resolver *net.Resolver
+	// Resolve resolves names; nil is System.
+	Resolve Lookup
+	// LocalAddrs are the addresses that connections come from, in turn; none leaves the
+	// choice to the kernel.
+	LocalAddrs []netip.Addr
+	// LocalPorts are the ports that they come from.
+	LocalPorts PortRange
+
+	Process Budget  // of all destinations together
+	Names   *Names  // remembers names; nil asks each time
+	Ports   *Ledger // counts ports; nil does not
+
+	// Lacks is told that the kernel lacks a feature, each time; nil is not.
+	Lacks func(feature string, err error)
+}
+
+// Target is what is to be connected to.
+type Target struct {
+	Host, Port     string
+	History        *History
+	MinTTL, MaxTTL time.Duration         // of the name's answer; see Query
+	Budget         Budget                // of the destination, beyond this host
+	Load           func(name string) int // connections to an address and port; nil knows none
 }
 
 // keepAlive is the period of TCP keep-alive probes, as with net/http's default
@@ -42,9 +66,9 @@ const familyMemory = 10 * time.Minute
 // order returns the addresses in the order in which the next dial tries them: the
 // families in turn (RFC 8305 §4), beginning with the one that won last, each from
 // the next address on, so that connections spread over all of them.
-func (h *History) order(ips []netip.Addr, port uint16) []netip.AddrPort {
+func (h *History) order(ips []netip.Addr, port uint16, rank func(netip.AddrPort) int) []netip.AddrPort {
 	if h == nil || len(ips) < 2 {
-		return interleave(ips, port, 0, ips[0].Unmap().Is4())
+		return interleave(ips, port, 0, ips[0].Unmap().Is4(), rank)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -54,7 +78,7 @@ func (h *History) order(ips []netip.Addr, port uint16) []netip.AddrPort {
 	if h.since != 0 && time.Since(time.Unix(0, h.since)) < familyMemory {
 		four = !h.six
 	}
-	return interleave(ips, port, turn, four)
+	return interleave(ips, port, turn, four, rank)
 }
 
 // won notes which family has won a race.
@@ -72,26 +96,49 @@ func (h *History) won(addrs []netip.AddrPort, winner netip.AddrPort) {
 	}
 }
 
-// Connect opens a TCP connection to host:port, host being a name or an address.
-// It blocks until one is open, every address has failed, or ctx ends. history may
-// be nil.
-func (d *Dialer) Connect(ctx context.Context, host, port string, history *History) (net.Conn, error) {
-	if d.DialContext != nil {
-		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+// Connect opens a TCP connection to a name or an address. It blocks until one is open,
+// every address has failed, or ctx ends. The destination is nil when d.DialContext alone
+// knows it; else Dest.Closed is to be called when the connection has been closed. The
+// error unwraps to a *BusyError when a budget of ports has no room now.
+func (d *Dialer) Connect(ctx context.Context, t Target) (net.Conn, *Dest, error) {
+	if d.DialContext != nil && (d.Resolve == nil || isAddr(t.Host)) {
+		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Host, t.Port))
 		if err == nil && c == nil {
 			err = errNoConn
 		}
-		return c, err
+		return c, nil, err
 	}
-	addrs, err := d.resolve(ctx, host, port, history)
+	addrs, err := d.resolve(ctx, &t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, winner, err := race(ctx, addrs, connectOne)
-	if err == nil {
-		history.won(addrs, winner)
+	c, winner, err := race(ctx, addrs, func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+		return d.connect(ctx, addr, &t)
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return c, err
+	t.History.won(addrs, winner)
+	o := c.(*opened)
+	return o.Conn, o.dest, nil
+}
+
+func isAddr(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// opened is a connection that has been counted.
+type opened struct {
+	net.Conn
+	dest *Dest
+}
+
+// Close closes a connection that came too late, and uncounts it.
+func (o *opened) Close() error {
+	err := o.Conn.Close()
+	o.dest.Closed(EndedByUs)
+	return err
 }
 
 // ConnectUnix opens a connection to a Unix domain socket.
@@ -109,33 +156,143 @@ func (d *Dialer) ConnectUnix(ctx context.Context, path string) (net.Conn, error)
 
 var errNoConn = errors.New("dial function returned neither a connection nor an error")
 
-// connectOne connects to one address.
-func connectOne(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	dialer := net.Dialer{KeepAlive: keepAlive}
-	return dialer.DialContext(ctx, "tcp", addr.String())
+// connect connects to one address.
+func (d *Dialer) connect(ctx context.Context, addr netip.AddrPort, t *Target) (net.Conn, error) {
+	dest, err := d.count(addr, t)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(addr), Err: err}
+	}
+	var c net.Conn
+	if d.DialContext != nil {
+		if c, err = d.DialContext(ctx, "tcp", addr.String()); err == nil && c == nil {
+			err = errNoConn
+		}
+	} else {
+		dialer := net.Dialer{KeepAlive: keepAlive, LocalAddr: d.source(addr.Addr(), dest)}
+		dialer.Control = func(_, _ string, sc syscall.RawConn) error { return d.control(sc, dialer.LocalAddr != nil) }
+		c, err = dialer.DialContext(ctx, "tcp", addr.String())
+	}
+	if err != nil {
+		if dest != nil {
+			dest.untake()
+		}
+		if d.Names != nil && ctx.Err() == nil && Exhausted(err) == None {
+			d.Names.Failed(t.Host, addr.Addr())
+		}
+		return nil, err
+	}
+	if d.Names != nil {
+		d.Names.Worked(t.Host, addr.Addr())
+	}
+	return &opened{c, dest}, nil
 }
 
-// resolve returns the addresses of host in the order in which they are to be tried.
-func (d *Dialer) resolve(ctx context.Context, host, port string, history *History) ([]netip.AddrPort, error) {
-	n, err := d.lookupPort(ctx, port)
+// count asks the ledger for a port.
+func (d *Dialer) count(addr netip.AddrPort, t *Target) (*Dest, error) {
+	if d.Ports == nil {
+		return nil, nil
+	}
+	r := d.LocalPorts
+	if r == (PortRange{}) {
+		r = d.Ports.ports()
+	}
+	local := Budget{Ports: r.count() * max(len(d.LocalAddrs), 1), HoldFIN: timeWait(addr.Addr())}
+	return d.Ports.take(addr, local, t.Budget, d.Process)
+}
+
+// source returns the local address for a connection; nil is any.
+func (d *Dialer) source(to netip.Addr, dest *Dest) net.Addr {
+	if len(d.LocalAddrs) == 0 {
+		return nil
+	}
+	turn := 0
+	if dest != nil {
+		dest.ledger.mu.Lock()
+		turn = dest.turn
+		dest.turn++
+		dest.ledger.mu.Unlock()
+	}
+	for i := range d.LocalAddrs {
+		if a := d.LocalAddrs[(turn+i)%len(d.LocalAddrs)]; a.Is4() == to.Is4() {
+			return net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
+		}
+	}
+	return nil
+}
+
+// control sets a socket's options before it connects.
+func (d *Dialer) control(sc syscall.RawConn, bound bool) error {
+	return sc.Control(func(fd uintptr) {
+		lacks := func(feature string, err error) {
+			if err != nil && d.Lacks != nil {
+				d.Lacks(feature, err)
+			}
+		}
+		if bound {
+			lacks(featureBind, bindLate(fd))
+		}
+		r := d.LocalPorts
+		if r == (PortRange{}) && d.Ports != nil {
+			r = d.Ports.ports()
+		}
+		if r != (PortRange{}) {
+			lacks(featurePorts, setPorts(fd, r))
+		}
+	})
+}
+
+// Probe connects to an address that was set aside and closes the connection again.
+func (d *Dialer) Probe(ctx context.Context, host string, addr netip.AddrPort) {
+	c, err := d.connect(ctx, addr, &Target{Host: host})
+	if err == nil {
+		c.Close()
+	}
+}
+
+// Query is how d asks for a target's name.
+func (d *Dialer) Query(t Target) Query {
+	q := Query{Host: t.Host, Lookup: d.Resolve, MinTTL: t.MinTTL, MaxTTL: t.MaxTTL}
+	if q.Lookup == nil {
+		q.Lookup = System
+	}
+	return q
+}
+
+// resolve returns the target's addresses in the order in which they are to be tried.
+func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, error) {
+	n, err := d.lookupPort(ctx, t.Port)
 	if err != nil {
 		return nil, err
 	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(ip, n)}, nil
+	if ip, err := netip.ParseAddr(t.Host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), n)}, nil
 	}
-	r := d.Resolver
-	if r == nil {
-		r = net.DefaultResolver
+	names := d.Names
+	if names == nil {
+		names = new(Names)
 	}
-	ips, err := r.LookupNetIP(namesOnly(ctx), "ip", host)
+	a, err := names.Resolve(ctx, d.Query(*t))
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
-	if len(ips) == 0 {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no address", Name: host, IsNotFound: true}}
+	addrs := t.History.order(a.Addrs, n, func(a netip.AddrPort) int {
+		if t.Load == nil {
+			return 0
+		}
+		return t.Load(a.String())
+	})
+	slices.SortStableFunc(addrs, func(a, b netip.AddrPort) int {
+		return cmp.Compare(d.aside(t.Host, a.Addr()), d.aside(t.Host, b.Addr()))
+	})
+	return addrs, nil
+}
+
+// aside is 1 for an address that others are tried before.
+func (d *Dialer) aside(host string, a netip.Addr) int {
+	if d.Names != nil && d.Names.Aside(host, a) {
+		return 1
 	}
-	return history.order(ips, n), nil
+	return 0
 }
 
 func (d *Dialer) lookupPort(ctx context.Context, port string) (uint16, error) {
@@ -150,24 +307,36 @@ func (d *Dialer) lookupPort(ctx context.Context, port string) (uint16, error) {
 }
 
 // interleave puts IPv6 and IPv4 addresses in turn, IPv4 first if four says so, each
-// family in its own order from the turn-th address on.
-func interleave(ips []netip.Addr, port uint16, turn int, four bool) []netip.AddrPort {
-	var first, second []netip.Addr
-	for _, ip := range ips {
-		ip = ip.Unmap()
-		if ip.Is4() == four {
-			first = append(first, ip)
+// family by rank, equals from the turn-th on.
+func interleave(ips []netip.Addr, port uint16, turn int, four bool, rank func(netip.AddrPort) int) []netip.AddrPort {
+	var first, second []netip.AddrPort
+	for i := range ips {
+		a := netip.AddrPortFrom(ips[i].Unmap(), port)
+		if a.Addr().Is4() == four {
+			first = append(first, a)
 		} else {
-			second = append(second, ip)
+			second = append(second, a)
+		}
+	}
+	for _, list := range [...][]netip.AddrPort{first, second} {
+		if n := len(list); n > 1 {
+			slices.Reverse(list[:turn%n])
+			slices.Reverse(list[turn%n:])
+			slices.Reverse(list)
+			ranks := map[netip.AddrPort]int{}
+			for _, a := range list {
+				ranks[a] = rank(a)
+			}
+			slices.SortStableFunc(list, func(a, b netip.AddrPort) int { return cmp.Compare(ranks[a], ranks[b]) })
 		}
 	}
 	out := make([]netip.AddrPort, 0, len(ips))
 	for i := range max(len(first), len(second)) {
 		if i < len(first) {
-			out = append(out, netip.AddrPortFrom(first[(i+turn)%len(first)], port))
+			out = append(out, first[i])
 		}
 		if i < len(second) {
-			out = append(out, netip.AddrPortFrom(second[(i+turn)%len(second)], port))
+			out = append(out, second[i])
 		}
 	}
 	return out

@@ -104,7 +104,7 @@ func TestFamiliesTakeTurns(t *testing.T) {
 	for _, a := range []string{"2001:db8::1", "2001:db8::2", "192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3"} {
 		ips = append(ips, netip.MustParseAddr(a))
 	}
-	got := fmt.Sprint(interleave(ips, 80, 0, false))
+	got := fmt.Sprint(interleave(ips, 80, 0, false, func(netip.AddrPort) int { return 0 }))
 	want := fmt.Sprint(addrs("[2001:db8::1]:80", "192.0.2.1:80", "[2001:db8::2]:80", "192.0.2.2:80", "192.0.2.3:80"))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -122,7 +122,7 @@ func TestHistoryOrdersTheNextDial(t *testing.T) {
 		var h History
 		first := func(want string) []netip.AddrPort {
 			t.Helper()
-			list := h.order(ips, 80)
+			list := h.order(ips, 80, func(netip.AddrPort) int { return 0 })
 			if len(list) != len(ips) || list[0].Addr().String() != want {
 				t.Errorf("begins with %v of %v, want %s", list[0], list, want)
 			}
@@ -152,7 +152,7 @@ func TestConnectNamesAndAddresses(t *testing.T) {
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	var d Dialer
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		c, err := d.Connect(t.Context(), host, port, nil)
+		c, _, err := d.Connect(t.Context(), Target{Host: host, Port: port})
 		if err != nil {
 			t.Errorf("%s: %v", host, err)
 			continue
@@ -162,11 +162,11 @@ func TestConnectNamesAndAddresses(t *testing.T) {
 		}
 		c.Close()
 	}
-	if _, err := d.Connect(t.Context(), "127.0.0.1", "no-such-port", nil); err == nil {
+	if _, _, err := d.Connect(t.Context(), Target{Host: "127.0.0.1", Port: "no-such-port"}); err == nil {
 		t.Error("an unknown port name connects")
 	}
 	d.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
-	if _, err := d.Connect(t.Context(), "x", "80", nil); err == nil {
+	if _, _, err := d.Connect(t.Context(), Target{Host: "x", Port: "80"}); err == nil {
 		t.Error("a dial function that returns nothing passes")
 	}
 }

@@ -2,6 +2,7 @@ package dial
 
 import (
 	"errors"
+	"os"
 	"syscall"
 )
 
@@ -22,8 +23,15 @@ func (r Resource) String() string {
 // Exhausted says which resource of this host a dial failed for want of.
 func Exhausted(err error) Resource {
 	var errno syscall.Errno
+	if errors.As(err, new(*BusyError)) {
+		return Ports
+	}
 	if !errors.As(err, &errno) {
 		return None
 	}
-	return exhaustedBy(errno)
+	r := exhaustedBy(errno)
+	if call, ok := errors.AsType[*os.SyscallError](err); ok && r == Ports && call.Syscall == "bind" && noSuchAddress(errno) {
+		return None // the address to come from is not one of this host
+	}
+	return r
 }

@@ -17,3 +17,6 @@ func exhaustedBy(errno syscall.Errno) Resource {
 	}
 	return None
 }
+
+// noSuchAddress is what bind(2) says of an address that is none of this host's.
+func noSuchAddress(errno syscall.Errno) bool { return errno == syscall.EADDRNOTAVAIL }

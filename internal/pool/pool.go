@@ -272,12 +272,9 @@ func (p *Pool) Retire(s *Slot, why Reason) {
 	p.flush()
 }
 
-// Drain is Reconnect, and returns when the last of those connections is closed, those of
-// a Reconnect meanwhile included, or ctx ends.
-func (p *Pool) Drain(ctx context.Context) error {
-	p.mu.Lock()
-	p.core.reconnect(p.now())
-	p.flush()
+// Drained returns when the last of the connections that Reconnect took out of use is
+// closed, those of a Reconnect meanwhile included, or ctx ends.
+func (p *Pool) Drained(ctx context.Context) error {
 	return p.await(ctx, func(c *core) bool { return c.old == 0 })
 }
 
@@ -285,6 +282,10 @@ func (p *Pool) Drain(ctx context.Context) error {
 // returns when no connection is in use, or ctx ends; the pool stays paused then.
 func (p *Pool) Pause(ctx context.Context) error {
 	p.mu.Lock()
+	if p.core.forgotten {
+		p.mu.Unlock()
+		return ErrForgotten
+	}
 	p.core.pause()
 	p.flush()
 	return p.await(ctx, func(c *core) bool { return !c.paused || c.leases.len == 0 })
@@ -353,6 +354,25 @@ func (p *Pool) OldestIdle() (since int64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// Live reports whether a connection is open.
+func (p *Pool) Live() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.live() > 0
+}
+
+// Load returns how many connections are open to a place.
+func (p *Pool) Load(place string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.core.places != nil {
+		if pl := p.core.places.byName[place]; pl != nil {
+			return pl.conns
+		}
+	}
+	return 0
 }
 
 // Conns returns the slots of the open connections that take requests.
@@ -436,7 +456,7 @@ func (p *Pool) Forget() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.core
-	if c.total > 0 || c.waiters.len > 0 {
+	if c.total > 0 || c.waiters.len > 0 || c.paused {
 		return false
 	}
 	c.closed, c.hard, c.forgotten = true, true, true

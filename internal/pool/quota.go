@@ -96,12 +96,23 @@ func (q *Quota) Leave(m *Member) {
 	for _, l := range m.limits {
 		l.used -= m.held
 	}
-	m.held, m.limits = 0, nil
+	m.held = 0
 	q.run()
 	for _, s := range pending {
 		m.pool.Admitted(s)
 	}
 }
+
+// Under reports whether m is under exactly these limits; m may be nil.
+func (m *Member) Under(limits []*Limit) bool {
+	if m == nil {
+		return len(limits) == 0
+	}
+	return slices.Equal(m.limits, limits)
+}
+
+// Has reports whether m is under the limit.
+func (m *Member) Has(l *Limit) bool { return slices.Contains(m.limits, l) }
 
 // Binding returns the limit that keeps the pool's dials waiting and its number; nil when
 // none does.
