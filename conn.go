@@ -44,13 +44,26 @@ func (c *conn) Probe() bool {
 func (c *conn) Close(why pool.Reason) (peerFirst bool) {
 	how := dial.EndedByUs
 	if why != pool.ReasonUpgrade {
-		if c.resets(why) {
+		switch {
+		case c.Lingers(why):
+			c.h1.AwaitPeer(serverFirstWait)
+		case c.resets(why):
 			how = dial.EndedByRST
 		}
 		peerFirst = c.h1.Close()
 	}
 	c.closed(why, how, peerFirst)
 	return peerFirst
+}
+
+// serverFirstWait is how long a server may take to close a connection that it was asked
+// to close.
+const serverFirstWait = time.Second
+
+// Lingers says that the server is given time to close the connection first: its exchange
+// ended well, and one side had announced that it was the last.
+func (c *conn) Lingers(why pool.Reason) bool {
+	return why == pool.ReasonClose && c.ep.now.Load().policy.Close == CloseServerFirst
 }
 
 // Place is the address and port at the other end, as far as Berth has chosen it.
@@ -74,7 +87,7 @@ func (c *conn) resets(why pool.Reason) bool {
 	default:
 		return false // something was under way, or the server has closed it
 	}
-	nc := c.h1.NetConn()
+	nc := c.h1.Socket()
 	for {
 		switch v := nc.(type) {
 		case interface{ SetLinger(int) error }:

@@ -60,12 +60,12 @@ type endpoint struct {
 
 // endpointFor returns the endpoint of a request whose scheme is http, https or
 // unix.
-func (t *Transport) endpointFor(req *http.Request, group string) (*endpoint, error) {
-	a := alias{req.URL.Scheme, req.URL.Host, group}
+func (t *Transport) endpointFor(req *http.Request, group *Group) (*endpoint, error) {
+	a := alias{group.scheme(req.URL.Scheme), req.URL.Host}
 	ed := t.edition.Load()
 	var proxy *url.URL
 	asked := false
-	if ed.proxies.each && a.scheme != "unix" {
+	if ed.proxies.each && req.URL.Scheme != "unix" {
 		var err error
 		if proxy, err = t.proxyOf(ed, req); err != nil {
 			return nil, err
@@ -91,7 +91,7 @@ func (t *Transport) endpointFor(req *http.Request, group string) (*endpoint, err
 			return nil, err
 		}
 	}
-	key.http1, key.group = http1, group
+	key.http1, key.group = http1, group.Name()
 	key = key.through(proxy)
 	ep, err := t.addEndpoint(key, a, proxy)
 	if err != nil {

@@ -128,34 +128,71 @@ func (e *DialError) Timeout() bool {
 // Temporary reports what Timeout does; net.Error asks for it.
 func (e *DialError) Temporary() bool { return e.Timeout() }
 
-// ResourceError: this host has no port, descriptor or memory left for a
-// connection, and the endpoint has no connection to wait for. It unwraps to the
-// kernel's errno. Codes BERTH1004 (ports), BERTH1005 (descriptors), BERTH1006
-// (memory).
-type ResourceError struct {
+// PortsExhaustedError: this host has no port, descriptor or memory left for a connection,
+// or a budget beyond it has no port, and the endpoint has no connection to wait for. It
+// unwraps to the kernel's errno where the kernel has refused: EADDRNOTAVAIL when all ports
+// to the destination are taken, EADDRINUSE when those of a local address are, EMFILE and
+// ENFILE for descriptors, ENOBUFS and ENOMEM for memory. Codes BERTH1004 (ports),
+// BERTH1005 (descriptors), BERTH1006 (memory).
+type PortsExhaustedError struct {
 	notSent
 	Endpoint string
 	Resource string // "ports", "descriptors" or "memory"
-	Err      error
+
+	// Usage is what this transport's connections take, for ports; Ports is 0 when the
+	// destination is not known.
+	Usage PortUsage
+
+	// InUse and TimeWait are the TCP sockets of the whole host, those in TIME_WAIT apart;
+	// negative where it does not tell.
+	InUse, TimeWait int
+
+	Limit int // of descriptors; 0 when it is not known
+	Err   error
 }
 
-func (e *ResourceError) Error() string {
-	return fmt.Sprintf("berth: dial %s: out of %s: %v: %s [%s]", e.Endpoint, e.Resource, e.Err, remedies[e.Resource], e.Code())
+func (e *PortsExhaustedError) Error() string {
+	var have string
+	u := e.Usage
+	switch {
+	case e.Resource == "ports" && u.Ports > 0 && u.Budget:
+		have = fmt.Sprintf("; the budget has %d, %d live and %d held", u.Ports, u.Live, u.Held)
+	case e.Resource == "ports" && u.Ports > 0:
+		have = fmt.Sprintf("; of %d to %s this transport has %d live and %d in TIME_WAIT", u.Ports, u.Destination, u.Live, u.Held)
+	case e.Limit > 0:
+		have = fmt.Sprintf("; the process may have %d", e.Limit)
+	}
+	if e.Resource != "descriptors" && !u.Budget && e.InUse >= 0 {
+		have += fmt.Sprintf("; the host has %d TCP sockets and %d in TIME_WAIT", e.InUse, e.TimeWait)
+	}
+	return fmt.Sprintf("berth: dial %s: out of %s: %v%s: %s [%s]", e.Endpoint, e.Resource, e.Err, have, e.remedy(), e.Code())
 }
 
-var remedies = map[string]string{
-	"ports":       "connections to this destination are opened faster than the kernel frees their ports; share one transport and read response bodies to their end",
-	"descriptors": "the process has too many files and sockets open; look for bodies that are never closed, or raise the limit (ulimit -n)",
-	"memory":      "the kernel has no memory for another socket; close idle connections or raise its limits",
+func (e *PortsExhaustedError) remedy() string {
+	switch {
+	case e.Resource == "descriptors":
+		return "too many files and sockets are open; look for bodies that are never closed, or raise the limit (ulimit -n)"
+	case e.Resource == "memory":
+		return "the kernel has no memory for another socket; close idle connections or raise its limits"
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		return "sockets that were bound before they connect hold every port of the local address; add LocalAddrs"
+	}
+	return "connections are opened faster than their ports come back; share one transport, read bodies to their end, set Close to auto, or add LocalAddrs"
 }
 
 // Unwrap returns the cause.
-func (e *ResourceError) Unwrap() error { return e.Err }
+func (e *PortsExhaustedError) Unwrap() error { return e.Err }
 
 // Code returns BERTH1004, BERTH1005 or BERTH1006.
-func (e *ResourceError) Code() string {
+func (e *PortsExhaustedError) Code() string {
 	return map[string]string{"ports": "BERTH1004", "descriptors": "BERTH1005", "memory": "BERTH1006"}[e.Resource]
 }
+
+// Timeout reports false: waiting longer is not what helps.
+func (e *PortsExhaustedError) Timeout() bool { return false }
+
+// Temporary reports true: what is taken comes back.
+func (e *PortsExhaustedError) Temporary() bool { return true }
 
 // ProtocolError: the server broke HTTP/1.1 or HTTP/2, in head or body, and what it
 // meant is not certain, or it floods. The connection is closed; over HTTP/2, if the
@@ -277,7 +314,7 @@ func (ep *endpoint) dialError(e *pool.DialError) error {
 		return err
 	}
 	if r := dial.Exhausted(e.Err); r != dial.None {
-		return &ResourceError{Endpoint: ep.name, Resource: r.String(), Err: e.Err}
+		return ep.exhaustedError(r, e.Err)
 	}
 	return &DialError{Endpoint: ep.name, Failures: e.Failures, Backoff: e.Backoff, Err: e.Err}
 }

@@ -15,21 +15,53 @@ import (
 // Config.MaxConns bound all of them together. A group costs nothing until its first
 // request, and ends when all its connections have aged and its endpoints are forgotten.
 type Group struct {
-	t    *Transport
-	name string
+	t                 *Transport // nil in contexts
+	name              string
+	http, https, unix string // an alias's scheme
 }
 
 // Group returns the group of that name; "" is the default group, which requests without
 // one belong to. It is safe for concurrent use, as the Group is.
-func (t *Transport) Group(name string) *Group { return &Group{t, name} }
+func (t *Transport) Group(name string) *Group {
+	g := newGroup(name)
+	g.t = t
+	return g
+}
+
+func newGroup(name string) *Group {
+	g := &Group{name: name, http: "http", https: "https", unix: "unix"}
+	if name != "" {
+		suffix := "|group " + name
+		g.http, g.https, g.unix = g.http+suffix, g.https+suffix, g.unix+suffix
+	}
+	return g
+}
+
+// scheme returns a scheme as aliases have it, without allocating; g may be nil.
+func (g *Group) scheme(s string) string {
+	switch {
+	case g == nil:
+		return s
+	case s == "http":
+		return g.http
+	case s == "https":
+		return g.https
+	}
+	return g.unix
+}
 
 // Name returns the group's name.
-func (g *Group) Name() string { return g.name }
+func (g *Group) Name() string {
+	if g == nil {
+		return ""
+	}
+	return g.name
+}
 
 // RoundTrip is [Transport.RoundTrip] over the group's connections, whatever group the
 // request's context names.
 func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
-	return g.t.roundTripIn(req, g.name)
+	return g.t.roundTripIn(req, g)
 }
 
 // Endpoint is [Transport.Endpoint] for the group.
@@ -56,13 +88,13 @@ type groupKey struct{}
 
 // WithGroup returns a context whose requests belong to the group of that name.
 func WithGroup(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, groupKey{}, name)
+	return context.WithValue(ctx, groupKey{}, newGroup(name))
 }
 
-// groupOf returns the group that a request's context names.
-func groupOf(ctx context.Context) string {
-	name, _ := ctx.Value(groupKey{}).(string)
-	return name
+// groupOf returns the group that a request's context names; nil is the default group.
+func groupOf(ctx context.Context) *Group {
+	g, _ := ctx.Value(groupKey{}).(*Group)
+	return g
 }
 
 // CloseGroup closes the connections of a group: idle ones now, busy ones after their

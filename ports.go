@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -192,4 +193,27 @@ func (t *Transport) lacks(feature string, err error) {
 	if log := t.edition.Load().config.Logger; log != nil {
 		log.Warn("berth: the kernel lacks a feature; going on without it", "feature", feature, "error", err)
 	}
+}
+
+// exhaustedError tells what there is of the resource that a dial failed for want of.
+func (ep *endpoint) exhaustedError(r dial.Resource, err error) error {
+	e := &PortsExhaustedError{Endpoint: ep.name, Resource: r.String(), Err: err}
+	e.InUse, e.TimeWait = dial.SocketCounts()
+	switch r {
+	case dial.Descriptors:
+		e.Limit = dial.DescriptorLimit()
+	case dial.Ports:
+		if busy, is := errors.AsType[*dial.BusyError](err); is {
+			e.Usage = portUsage(busy.Usage)
+			break
+		}
+		op, is := errors.AsType[*net.OpError](err)
+		if !is {
+			break
+		}
+		if addr, ok := op.Addr.(*net.TCPAddr); ok {
+			e.Usage = portUsage(ep.t.ports.UsageOf(addr.AddrPort()))
+		}
+	}
+	return e
 }

@@ -28,7 +28,7 @@ import (
 // connection was lost up to three times.
 //
 // Errors: *RequestError, *AcquireTimeoutError, *QueueFullError, *DialError (with a
-// *ProxyError in it if a proxy is to blame), *ResourceError, *ProtocolError,
+// *ProxyError in it if a proxy is to blame), *PortsExhaustedError, *ProtocolError,
 // *StreamError, *ResponseHeaderTimeoutError, *ServerClosedError, *ConnError,
 // *ClosedError; the cause of the context when it was cancelled; what the request's
 // own body said; tls.RecordHeaderError and errors of the network as they are.
@@ -37,7 +37,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // roundTripIn sends the request over connections of a group.
-func (t *Transport) roundTripIn(req *http.Request, group string) (*http.Response, error) {
+func (t *Transport) roundTripIn(req *http.Request, group *Group) (*http.Response, error) {
 	t.init()
 	if err := checkFields(req); err != nil {
 		closeBody(req)
@@ -93,7 +93,7 @@ const maxSent = 3
 const maxAttempts = 100
 
 // roundTrip makes attempts until one has a response or a final error.
-func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group string) (*http.Response, error) {
+func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group *Group) (*http.Response, error) {
 	ctx := req.Context()
 	x.Trace = httptrace.ContextClientTrace(ctx)
 	framing := x.Head.Framing

@@ -185,7 +185,7 @@ func TestKernelThatRefusesAPort(t *testing.T) {
 			r.tr.CloseIdleConnections()
 			synctest.Wait()
 			_, err := r.tr.RoundTrip(r.request(r.Context(), "GET", "/", nil))
-			e, is := errors.AsType[*berth.ResourceError](err)
+			e, is := errors.AsType[*berth.PortsExhaustedError](err)
 			if !is || e.Resource != want || !errors.Is(err, errno) || !berth.NotSent(err) || !strings.Contains(err.Error(), e.Code()) {
 				t.Errorf("%v with nothing open: %v (%T)", errno, err, err)
 			}

@@ -30,8 +30,8 @@ const tableShards = 256
 // that nobody can fill the table by writing a host in ever new ways.
 const maxAliases = 8
 
-// alias is how a request names its endpoint.
-type alias struct{ scheme, host, group string }
+// alias is how a request names its endpoint: scheme has the group and the proxy in it.
+type alias struct{ scheme, host string }
 
 func (tb *endpointTable) init() {
 	tb.seed = maphash.MakeSeed()
@@ -41,8 +41,8 @@ func (tb *endpointTable) init() {
 
 func (tb *endpointTable) shard(a alias) *atomic.Pointer[map[alias]*endpoint] {
 	h := maphash.String(tb.seed, a.host)
-	if a.group != "" {
-		h ^= maphash.String(tb.seed, a.group)
+	if len(a.scheme) > len("https") {
+		h ^= maphash.String(tb.seed, a.scheme) // groups of one host are spread too
 	}
 	return &tb.shards[h%tableShards]
 }

@@ -33,7 +33,7 @@ func BenchmarkEndpoints(b *testing.B) {
 	tr.init()
 	before := live()
 	for _, req := range requests {
-		ep, err := tr.endpointFor(req, "")
+		ep, err := tr.endpointFor(req, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func BenchmarkEndpoints(b *testing.B) {
 	each := float64(live()-before) / n
 	i := 0
 	for b.Loop() {
-		if _, err := tr.endpointFor(requests[i%n], ""); err != nil {
+		if _, err := tr.endpointFor(requests[i%n], nil); err != nil {
 			b.Fatal(err)
 		}
 		i++

@@ -17,7 +17,7 @@ func TestEndpointsOfOneHash(t *testing.T) {
 		var eps []*endpoint
 		for i := range n {
 			k := endpointKey{scheme: "http", host: fmt.Sprint(i)}
-			a := alias{"http", fmt.Sprint(i), ""}
+			a := alias{"http", fmt.Sprint(i)}
 			ep, _, _ := tb.add(k, a, func() (*endpoint, error) { return &endpoint{key: k}, nil })
 			eps = append(eps, ep)
 			if again, _, _ := tb.add(k, a, func() (*endpoint, error) { t.Error("made twice"); return nil, nil }); again != eps[i] {
@@ -28,7 +28,7 @@ func TestEndpointsOfOneHash(t *testing.T) {
 			gone := eps[(first+i*3)%n]
 			tb.remove(gone)
 			tb.remove(gone) // has no effect
-			if tb.find(gone.key) != nil || tb.lookup(alias{"http", gone.key.host, ""}) != nil {
+			if tb.find(gone.key) != nil || tb.lookup(alias{"http", gone.key.host}) != nil {
 				t.Errorf("endpoint %s is still there", gone.key.host)
 			}
 			if left := tb.all(); len(left) != n-1-i || slices.Contains(left, gone) {

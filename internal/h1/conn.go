@@ -130,6 +130,28 @@ func (c *Conn) State() *tls.ConnectionState { return c.state }
 // NetConn returns what exchanges read and write.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
+// Socket returns what Init was given.
+func (c *Conn) Socket() net.Conn { return c.raw.Conn }
+
+// AwaitPeer waits until the peer has closed its side of a connection that carries nothing
+// any more, at most for d.
+func (c *Conn) AwaitPeer(d time.Duration) {
+	c.clearPatience()
+	c.nc.SetDeadline(time.Now().Add(d))
+	var scrap [512]byte
+	for _, nc := range [...]net.Conn{c.nc, c.raw.Conn} { // the end of TLS comes before the socket's
+		for read := 0; read < maxScrap; {
+			n, err := nc.Read(scrap[:])
+			if read += n; err != nil {
+				break
+			}
+		}
+	}
+}
+
+// maxScrap bounds what is read of a peer that goes on talking.
+const maxScrap = 64 << 10
+
 // Close closes the connection. It does not wait for the peer: a TLS closing alert
 // is sent only if there is room for it at once. It reports whether the peer had
 // closed its side before.

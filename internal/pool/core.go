@@ -31,7 +31,7 @@ type core struct {
 	unsettled int    // open slots whose capacity is not known yet
 	probing   int    // idle slots that are out for a probe
 	doomed    int    // those of them that are closed when they return
-	ordinal   uint64 // of the connection opened last; see retirement
+	ordinal   uint32 // of the connection opened last; see retirement
 	sweepSeq  uint32
 	swept     bool // the current sweep has visited every idle connection
 
@@ -150,7 +150,7 @@ func (c *core) enqueue(w *Waiter, now int64, head bool) error {
 		return ErrForgotten
 	}
 	if c.closed && (c.hard || !head) {
-		c.stats.rejectedClosed++
+		c.stats.events().rejectedClosed++
 		return ErrClosed
 	}
 	c.evict = false
@@ -173,20 +173,20 @@ func (c *core) enqueue(w *Waiter, now int64, head bool) error {
 func (c *core) refusal(now int64) error {
 	if c.paused {
 		if c.waiters.len >= c.cfg.MaxWaiters {
-			c.stats.rejectedFull++
+			c.stats.events().rejectedFull++
 			return ErrQueueFull
 		}
 		return nil
 	}
 	if c.fails >= backoffFails && c.n[StateIdle]+c.n[StateLeased] == 0 && c.n[StateDialing] == c.trials &&
 		(c.trials > 0 || now < c.notBefore) {
-		c.stats.rejectedBackoff++
+		c.stats.events().rejectedBackoff++
 		return &DialError{Err: c.dialErr, Failures: c.fails, Backoff: time.Duration(max(c.notBefore-now, 0))}
 	}
 	// A request that gets a dial of its own waits behind nobody.
 	startable := max(0, min(c.cfg.MaxConns-c.total, c.cfg.MaxDials-c.n[StateDialing]))
 	if unserved := max(0, c.waiters.len-c.coming()); unserved-startable >= c.cfg.MaxWaiters {
-		c.stats.rejectedFull++
+		c.stats.events().rejectedFull++
 		return ErrQueueFull
 	}
 	return nil
@@ -294,11 +294,11 @@ func (c *core) probed(s *Slot, alive bool, now int64) {
 func (c *core) closedConn(s *Slot, peerFirst bool, now int64) {
 	c.gone(s)
 	c.freed()
-	c.stats.closed[s.reason]++
+	c.stats.events().closed[s.reason]++
 	if peerFirst {
-		c.stats.peerFirst++
+		c.stats.events().peerFirst++
 	} else {
-		c.stats.weFirst++
+		c.stats.events().weFirst++
 	}
 	c.exhaustedUntil = 0 // what it held may be had again
 	c.dispatch(now)

@@ -99,16 +99,16 @@ func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
 	c.gone(s)
 	switch {
 	case d.cancelled:
-		c.stats.dialsCancelled++
+		c.stats.events().dialsCancelled++
 	case exhausted && c.live() > 0:
-		c.stats.dialsExhausted++
+		c.stats.events().dialsExhausted++
 		c.exhaustedUntil, c.exhaustedErr = now+exhaustedWait, err
 		w = nil
 	default:
 		if exhausted {
-			c.stats.dialsExhausted++
+			c.stats.events().dialsExhausted++
 		} else {
-			c.stats.dialsFailed++
+			c.stats.events().dialsFailed++
 		}
 		c.fails++
 		c.dialErr = err

@@ -104,8 +104,8 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 	l.shared, l.waited, l.before = s.inFlight > 0, false, s.requests
 	s.inFlight++
 	c.lastUse = now
-	if s.place != nil {
-		s.place.inFlight++
+	if s.at != nil {
+		s.at.place.inFlight++
 	}
 	if s.inRoom && c.cfg.Order != LIFO { // the next request gets another one
 		c.room.remove(s)
@@ -137,8 +137,8 @@ func (c *core) unlease(l *Lease) {
 	l.active = false
 	l.method, l.path = "", ""
 	s.inFlight--
-	if s.place != nil {
-		s.place.inFlight--
+	if s.at != nil {
+		s.at.place.inFlight--
 	}
 	if l != &s.lease {
 		l.slot = nil

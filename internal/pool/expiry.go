@@ -18,7 +18,7 @@ const golden = 0x9E3779B97F4A7C15
 func (c *core) setRetirement(s *Slot) {
 	s.retireAt = after(s.born, c.cfg.Lifetime)
 	if s.retireAt != never {
-		early, _ := bits.Mul64(s.ordinal*golden, uint64(c.cfg.Lifetime)/2)
+		early, _ := bits.Mul64(uint64(s.ordinal)*golden, uint64(c.cfg.Lifetime)/2)
 		s.retireAt -= int64(early)
 	}
 	s.heralded = false
@@ -49,7 +49,7 @@ func (c *core) setDue(s *Slot) {
 // pushIdle puts s among the idle connections, as the one used last.
 func (c *core) pushIdle(s *Slot) {
 	c.idle.pushFront(s)
-	if s.place != nil {
+	if s.at != nil {
 		c.places.push(s)
 	}
 	if c.nextSweep == never {
@@ -60,7 +60,7 @@ func (c *core) pushIdle(s *Slot) {
 // popIdle takes s out of them.
 func (c *core) popIdle(s *Slot) {
 	c.idle.remove(s)
-	if s.place != nil {
+	if s.at != nil {
 		c.places.pop(s)
 	}
 }

@@ -137,18 +137,22 @@ func (c *core) checkPlaces(fail func(string, ...any)) {
 	}
 	idle := map[*place]int{}
 	for s := c.idle.front; s != nil; s = s.next {
-		idle[s.place]++
+		if s.at != nil {
+			idle[s.at.place]++
+		}
 	}
 	inFlight := map[*place]int{}
 	for l := c.leases.front; l != nil; l = l.next {
-		inFlight[l.slot.place]++
+		if l.slot.at != nil {
+			inFlight[l.slot.at.place]++
+		}
 	}
 	ready := 0
 	for name, p := range c.places.byName {
 		n := 0
-		for s := p.front; s != nil; s = s.pnext {
+		for s := p.front; s != nil; s = s.at.next {
 			n++
-			if s.place != p {
+			if s.at.place != p {
 				fail("a connection is in the list of another place")
 			}
 		}

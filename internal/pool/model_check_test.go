@@ -306,7 +306,7 @@ func (m *model) check() {
 }
 
 func (m *model) checkCounts() {
-	c, k := m.c, &m.c.stats
+	c, k, e := m.c, &m.c.stats, m.c.stats.seen()
 	inFlight := 0
 	for _, s := range m.slots {
 		inFlight += s.inFlight
@@ -324,11 +324,11 @@ func (m *model) checkCounts() {
 		{"probing", c.probing, m.count(func(s *modelSlot) bool { return s.probing })},
 		{"requests", int(k.requests), m.granted - m.returned},
 		{"dials ok", int(k.dialsOK), m.dialsOK},
-		{"dials failed", int(k.dialsFailed), m.failed},
-		{"dials cancelled", int(k.dialsCancelled), m.cancelled},
-		{"dials exhausted", int(k.dialsExhausted), m.exhaustedCount},
-		{"peer first", int(k.peerFirst), m.peerFirst},
-		{"we first", int(k.weFirst), m.weFirst},
+		{"dials failed", int(e.dialsFailed), m.failed},
+		{"dials cancelled", int(e.dialsCancelled), m.cancelled},
+		{"dials exhausted", int(e.dialsExhausted), m.exhaustedCount},
+		{"peer first", int(e.peerFirst), m.peerFirst},
+		{"we first", int(e.weFirst), m.weFirst},
 		{"old", c.old, m.count(func(s *modelSlot) bool { return s.old })},
 		{"ends told to admission", m.freed, m.ends * map[bool]int{true: 1}[m.gated]},
 		{"dials begun", m.started, m.dialsOK + m.failed + m.cancelled + m.exhaustedCount + m.dialing()},
@@ -339,8 +339,8 @@ func (m *model) checkCounts() {
 		}
 	}
 	for r, n := range m.reasons {
-		if k.closed[r] != uint64(n) {
-			m.fail("closed for %v: %d, expected %d", Reason(r), k.closed[r], n)
+		if e.closed[r] != uint64(n) {
+			m.fail("closed for %v: %d, expected %d", Reason(r), e.closed[r], n)
 		}
 	}
 }

@@ -10,6 +10,12 @@ type place struct {
 	at          int   // in places.ready; -1 when nothing is idle
 }
 
+// spot is a connection's part in its place.
+type spot struct {
+	place      *place
+	prev, next *Slot // among the idle connections there
+}
+
 // places are an endpoint's.
 type places struct {
 	byName map[string]*place
@@ -31,26 +37,26 @@ func (c *core) enter(s *Slot, name string) {
 		c.places.byName[name] = p
 	}
 	p.conns++
-	s.place = p
+	s.at = &spot{place: p}
 }
 
 // leavePlace takes a connection that is closed off the count; it is not idle.
 func (c *core) leavePlace(s *Slot) {
-	p := s.place
-	if p == nil {
+	if s.at == nil {
 		return
 	}
-	s.place = nil
+	p := s.at.place
+	s.at = nil
 	if p.conns--; p.conns == 0 {
 		delete(c.places.byName, p.name)
 	}
 }
 
 func (ps *places) push(s *Slot) {
-	p := s.place
-	s.pprev, s.pnext = nil, p.front
+	p := s.at.place
+	s.at.prev, s.at.next = nil, p.front
 	if p.front != nil {
-		p.front.pprev = s
+		p.front.at.prev = s
 	} else {
 		p.back = s
 		p.at = len(ps.ready)
@@ -60,18 +66,18 @@ func (ps *places) push(s *Slot) {
 }
 
 func (ps *places) pop(s *Slot) {
-	p := s.place
-	if s.pprev != nil {
-		s.pprev.pnext = s.pnext
+	p, prev, next := s.at.place, s.at.prev, s.at.next
+	if prev != nil {
+		prev.at.next = next
 	} else {
-		p.front = s.pnext
+		p.front = next
 	}
-	if s.pnext != nil {
-		s.pnext.pprev = s.pprev
+	if next != nil {
+		next.at.prev = prev
 	} else {
-		p.back = s.pprev
+		p.back = prev
 	}
-	s.pprev, s.pnext = nil, nil
+	s.at.prev, s.at.next = nil, nil
 	if p.front == nil {
 		last := len(ps.ready) - 1
 		ps.ready[last].at = p.at
@@ -101,7 +107,7 @@ func (c *core) pickSpread(now int64) *Slot {
 		}
 		expired := false
 		for s := p.back; s != nil && !expired; {
-			prev := s.pprev
+			prev := s.at.prev
 			if !s.probing {
 				if expired = c.expire(s, now); !expired {
 					return s

@@ -181,7 +181,7 @@ func (p *Pool) leave(w *Waiter, since int64, cause, ctxErr error) error {
 	p.mu.Lock()
 	now := p.now()
 	if cause == ErrTimeout || cause != ErrCanceled && errors.Is(ctxErr, context.DeadlineExceeded) {
-		p.core.stats.timedOut++
+		p.core.stats.events().timedOut++
 		err = &StarvedError{Err: cause, Waited: time.Duration(now - since), Snapshot: p.core.snapshot(w, now)}
 	}
 	told := w.state != waiterQueued
@@ -560,10 +560,11 @@ func (p *Pool) act(a *action) {
 	case actIdle:
 		a.admission.Idle(p)
 	case actClose:
-		peerFirst := s.conn.Close(s.reason)
-		p.mu.Lock()
-		p.core.closedConn(s, peerFirst, p.now())
-		p.flush()
+		if l, ok := s.conn.(Lingerer); ok && l.Lingers(s.reason) {
+			go p.close(s) // a closing slot is waited for
+			return
+		}
+		p.close(s)
 	case actProbe:
 		alive := s.conn.Probe()
 		p.mu.Lock()
@@ -576,6 +577,14 @@ func (p *Pool) act(a *action) {
 	case actEmpty:
 		p.owner.Empty()
 	}
+}
+
+// close closes a connection.
+func (p *Pool) close(s *Slot) {
+	peerFirst := s.conn.Close(s.reason)
+	p.mu.Lock()
+	p.core.closedConn(s, peerFirst, p.now())
+	p.flush()
 }
 
 // startDial runs a dial on a goroutine of its own. It ends when Owner.Dial does;

@@ -54,6 +54,10 @@ type Conn interface {
 	Close(reason Reason) (peerFirst bool)
 }
 
+// Lingerer is a Conn whose Close may take a while: it is called on a goroutine of its own
+// then, which Close and Shutdown wait for.
+type Lingerer interface{ Lingers(Reason) bool }
+
 // Verdict is the answer of Conn.Reserve.
 type Verdict uint8
 
@@ -86,18 +90,16 @@ type Slot struct {
 	sweep     uint32 // the last sweep that looked at it
 
 	requests  uint64
-	epoch     uint32 // core.epoch when it was begun
 	born      int64
-	ordinal   uint64 // spreads retirements; see core.retirement
+	epoch     uint32 // core.epoch when it was begun
+	ordinal   uint32 // spreads retirements; see core.setRetirement
 	idleSince int64
 	idleUntil int64 // while idle: the end of the peer's announced idle timeout; never when not told
 	retireAt  int64
 	due       int64 // key in core.due: the next of retirement, its successor's dial, and idleUntil
 
 	prev, next *Slot // in one of core's lists: dialing, idle, room
-	place      *place
-	pprev      *Slot // in its place's list of idle connections
-	pnext      *Slot
+	at         *spot // where it leads to; nil when that makes no difference
 	successor  *Slot // being dialled to replace this one
 
 	lease Lease // the first exchange; HTTP/1.1 needs no other

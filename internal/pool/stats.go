@@ -55,17 +55,37 @@ func (h *histogram) get() (v Histogram) {
 // counters is what a pool counts as it goes.
 type counters struct {
 	requests, reused uint64
-
-	dialsOK, dialsFailed, dialsCancelled, dialsExhausted uint64
-
-	rejectedFull, rejectedBackoff, rejectedClosed, timedOut uint64
-
-	closed             [NumReasons]uint64
-	weFirst, peerFirst uint64
+	dialsOK          uint64
+	of               *events
 
 	peakConns, peakLeased, peakWaiting int
 
 	wait, hold histogram
+}
+
+// events counts what an endpoint that is well does not see at first.
+type events struct {
+	dialsFailed, dialsCancelled, dialsExhausted             uint64
+	rejectedFull, rejectedBackoff, rejectedClosed, timedOut uint64
+
+	closed             [NumReasons]uint64
+	weFirst, peerFirst uint64
+}
+
+// events returns the counters to add to.
+func (k *counters) events() *events {
+	if k.of == nil {
+		k.of = new(events)
+	}
+	return k.of
+}
+
+// seen returns them to read.
+func (k *counters) seen() events {
+	if k.of == nil {
+		return events{}
+	}
+	return *k.of
 }
 
 // Stats is a pool's state at one moment, and its counts since it was made. The
@@ -91,16 +111,16 @@ type Stats struct {
 }
 
 func (c *core) getStats(now int64) Stats {
-	k := &c.stats
+	k, e := &c.stats, c.stats.seen()
 	s := Stats{
 		Dialing: c.n[StateDialing], Leased: c.n[StateLeased], Idle: c.n[StateIdle],
 		Draining: c.n[StateDraining] + c.n[StateClosing],
 		InFlight: c.leases.len, Waiting: c.waiters.len,
 		PeakConns: k.peakConns, PeakLeased: k.peakLeased, PeakWaiting: k.peakWaiting,
 		Requests: k.requests, Reused: k.reused,
-		DialsOK: k.dialsOK, DialsFailed: k.dialsFailed, DialsCancelled: k.dialsCancelled, DialsExhausted: k.dialsExhausted,
-		RejectedFull: k.rejectedFull, RejectedBackoff: k.rejectedBackoff, RejectedClosed: k.rejectedClosed, TimedOut: k.timedOut,
-		Closed: k.closed, WeFirst: k.weFirst, PeerFirst: k.peerFirst,
+		DialsOK: k.dialsOK, DialsFailed: e.dialsFailed, DialsCancelled: e.dialsCancelled, DialsExhausted: e.dialsExhausted,
+		RejectedFull: e.rejectedFull, RejectedBackoff: e.rejectedBackoff, RejectedClosed: e.rejectedClosed, TimedOut: e.timedOut,
+		Closed: e.closed, WeFirst: e.weFirst, PeerFirst: e.peerFirst,
 		Wait: k.wait.get(), Hold: k.hold.get(),
 	}
 	if w := c.waiters.front; w != nil {
