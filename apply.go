@@ -59,10 +59,12 @@ func (d *Diff) String() string {
 
 func (c Change) String() string { return fmt.Sprintf("%s %s → %s", c.Field, c.Old, c.New) }
 
-// Config returns the configuration in force.
+// Config returns the configuration in force. The copy may be changed and applied.
 func (t *Transport) Config() Config {
 	t.init()
-	return t.edition.Load().config
+	cfg := t.edition.Load().config
+	cfg.Rules = slices.Clone(cfg.Rules)
+	return cfg
 }
 
 // Apply puts another configuration in force, at once and as a whole: endpoints that
@@ -82,7 +84,7 @@ func (t *Transport) Apply(cfg Config) (*Diff, error) {
 	ed := newEdition(cfg, old.n+1)
 	d := t.diff(old, ed)
 	t.edition.Store(ed)
-	t.limit(ed)
+	t.limits.set(ed)
 	if old.routed || ed.routed || !sameProxies(old.proxies, ed.proxies) {
 		t.endpoints.forgetAliases() // the next requests may belong elsewhere
 	}

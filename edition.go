@@ -28,6 +28,7 @@ type edition struct {
 }
 
 func newEdition(cfg Config, n uint64) *edition {
+	cfg.Rules = slices.Clone(cfg.Rules)
 	ed := &edition{n: n, config: cfg, made: map[string]*settings{}}
 	ed.protocols = protocolsFor(cfg.Protocols)
 	if http2Disabled() {

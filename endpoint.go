@@ -119,7 +119,7 @@ func (t *Transport) proxyOf(ed *edition, req *http.Request) (*url.URL, error) {
 // the alias for it unless it is zero.
 func (t *Transport) addEndpoint(key endpointKey, a alias, proxy *url.URL) (*endpoint, error) {
 	for try := 0; ; try++ {
-		ep, made, err := t.endpoints.add(key, a, func() (*endpoint, error) {
+		ep, err := t.endpoints.add(key, a, func() (*endpoint, error) {
 			if key.group != "" {
 				if err := t.groups.begin(key.group, t.edition.Load().config.MaxGroups); err != nil {
 					return nil, err
@@ -127,15 +127,9 @@ func (t *Transport) addEndpoint(key endpointKey, a alias, proxy *url.URL) (*endp
 			}
 			return t.newEndpoint(key, proxy), nil
 		})
-		switch {
-		case made:
-			t.steer.Lock()
-			ep.join(ep.now.Load())
-			t.steer.Unlock()
-		case err != nil && try < evictTries && errors.As(err, new(*TooManyGroupsError)) && t.evictGroup():
-			continue
+		if err == nil || try == evictTries || !errors.As(err, new(*TooManyGroupsError)) || !t.evictGroup() {
+			return ep, err
 		}
-		return ep, err
 	}
 }
 
@@ -159,6 +153,7 @@ func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
 		ep.expected.Store(int32(f.unknown()))
 		ep.pool.SetExpect(f.unknown())
 	}
+	ep.joinNew(f)
 	return ep
 }
 

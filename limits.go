@@ -3,9 +3,20 @@ package berth
 import (
 	"fmt"
 	"math"
+	"sync"
+	"sync/atomic"
 
 	"github.com/berth-go/berth/internal/pool"
 )
+
+// limits are those over several endpoints.
+type limits struct {
+	quota  *pool.Quota
+	global atomic.Pointer[pool.Limit] // Config.MaxConns; nil as long as there was none
+
+	mu    sync.Mutex // guards hosts and their members
+	hosts map[endpointKey]*hostLimit
+}
 
 // hostLimit is Policy.MaxConnsPerHost of one host.
 type hostLimit struct {
@@ -13,83 +24,102 @@ type hostLimit struct {
 	members int // endpoints under it
 }
 
-// limit puts Config.MaxConns in force. t.steer is held, or nobody else knows t yet.
-func (t *Transport) limit(ed *edition) {
-	n := max(ed.config.MaxConns, 0)
-	if n == 0 && t.global == nil {
-		return
+func unlimited(n int) int {
+	if n <= 0 {
+		return math.MaxInt
 	}
-	if t.global == nil {
-		t.global = &pool.Limit{Name: "transport max"}
-	}
-	if n == 0 {
-		n = math.MaxInt
-	}
-	t.quota.SetMax(t.global, n)
+	return n
 }
 
-// join puts the endpoint under the limits that hold for it. t.steer is held.
-func (ep *endpoint) join(f *inForce) {
-	t := ep.t
-	perHost := max(f.policy.MaxConnsPerHost, 0)
-	base := ep.key.base()
-	host := t.hosts[base]
-	if perHost > 0 && host == nil {
+// set puts Config.MaxConns in force.
+func (l *limits) set(ed *edition) {
+	n := ed.config.MaxConns
+	if n <= 0 && l.global.Load() == nil {
+		return
+	}
+	l.global.CompareAndSwap(nil, &pool.Limit{Name: "transport max"})
+	l.quota.SetMax(l.global.Load(), unlimited(n))
+}
+
+// over returns the limits that hold for an endpoint, which is counted as a member of its
+// host's if member says so. perHost is that one's number.
+func (l *limits) over(key endpointKey, perHost int, member bool) (list []*pool.Limit, host *hostLimit) {
+	if g := l.global.Load(); g != nil {
+		list = append(list, g)
+	}
+	base := key.base()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host = l.hosts[base]
+	if host == nil && perHost > 0 {
 		host = &hostLimit{Limit: pool.Limit{Name: "host max, all groups"}}
-		if t.hosts == nil {
-			t.hosts = map[endpointKey]*hostLimit{}
+		if l.hosts == nil {
+			l.hosts = map[endpointKey]*hostLimit{}
 		}
-		t.hosts[base] = host
+		l.hosts[base] = host
 	}
 	if host != nil {
-		n := perHost
-		if n == 0 {
-			n = math.MaxInt
+		list = append(list, &host.Limit)
+		if member {
+			host.members++
 		}
-		t.quota.SetMax(&host.Limit, n)
 	}
-	var limits []*pool.Limit
-	if t.global != nil {
-		limits = append(limits, t.global)
+	return list, host
+}
+
+// left takes an endpoint off the members of its host's limit.
+func (l *limits) left(key endpointKey, m *pool.Member) {
+	base := key.base()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if host := l.hosts[base]; host != nil && m.Under(&host.Limit) {
+		if host.members--; host.members == 0 {
+			delete(l.hosts, base)
+		}
+	}
+}
+
+// joinNew puts an endpoint under its limits before anybody knows it.
+func (ep *endpoint) joinNew(f *inForce) {
+	l := &ep.t.limits
+	list, host := l.over(ep.key, f.policy.MaxConnsPerHost, true)
+	if len(list) == 0 {
+		return
 	}
 	if host != nil {
-		limits = append(limits, &host.Limit)
+		l.quota.SetMax(&host.Limit, unlimited(f.policy.MaxConnsPerHost))
 	}
+	ep.member.Store(l.quota.Join(ep.pool, list...))
+}
+
+// join puts an endpoint that exists under the limits that hold now. t.steer is held.
+func (ep *endpoint) join(f *inForce) {
+	l := &ep.t.limits
 	m := ep.member.Load()
-	if m.Under(limits) {
+	list, host := l.over(ep.key, f.policy.MaxConnsPerHost, false)
+	if host != nil {
+		l.quota.SetMax(&host.Limit, unlimited(f.policy.MaxConnsPerHost))
+	}
+	if m.UnderAll(list) {
 		return
 	}
 	if m != nil {
-		t.quota.Leave(m)
-		ep.leftHost(m)
+		l.left(ep.key, m)
+		l.quota.Leave(m)
 		ep.member.Store(nil)
 	}
-	if host != nil {
-		host.members++
-	}
-	if len(limits) > 0 {
-		ep.member.Store(t.quota.Join(ep.pool, limits...))
+	if list, _ = l.over(ep.key, f.policy.MaxConnsPerHost, true); len(list) > 0 {
+		ep.member.Store(l.quota.Join(ep.pool, list...))
 	}
 }
 
 // leave ends the endpoint's part in them.
 func (ep *endpoint) leave() {
-	t := ep.t
-	t.steer.Lock()
-	defer t.steer.Unlock()
+	ep.t.steer.Lock()
+	defer ep.t.steer.Unlock()
 	if m := ep.member.Swap(nil); m != nil {
-		t.quota.Leave(m)
-		ep.leftHost(m)
-	}
-}
-
-// leftHost forgets a host's limit with its last endpoint. t.steer is held.
-func (ep *endpoint) leftHost(m *pool.Member) {
-	base := ep.key.base()
-	if host := ep.t.hosts[base]; host != nil && m.Has(&host.Limit) {
-		if host.members--; host.members == 0 {
-			delete(ep.t.hosts, base)
-		}
+		ep.t.limits.left(ep.key, m)
+		ep.t.limits.quota.Leave(m)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 type watch struct {
 	mu      sync.Mutex
 	timer   *time.Timer // nil while there is nothing to watch
-	changed int         // dial.Answer.Changed when connections were last compared with it
+	changed int         // dial.Answer.Changed as connections were last compared with it
 	ended   bool        // the endpoint is forgotten
 }
 
@@ -84,6 +84,7 @@ func (ep *endpoint) watchName(f *inForce, d *dial.Dest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer == nil && !w.ended {
+		_, w.changed = ep.t.names.Until(t.Host)
 		ep.watchAt(w, t.Host, 0)
 	}
 }
@@ -114,7 +115,8 @@ func (ep *endpoint) endWatch() {
 // set aside is due, but not before least. It does not keep the endpoint from being
 // collected. w.mu is held.
 func (ep *endpoint) watchAt(w *watch, host string, least time.Duration) {
-	wait := time.Until(ep.t.names.Until(host))
+	until, _ := ep.t.names.Until(host)
+	wait := time.Until(until)
 	if due := ep.t.names.NextDue(host); !due.IsZero() {
 		wait = min(wait, time.Until(due))
 	}
@@ -171,7 +173,7 @@ func (ep *endpoint) followAddresses(w *watch, a dial.Answer, port string) {
 		return
 	}
 	w.mu.Lock()
-	balance := w.changed != 0 && w.changed != a.Changed
+	balance := w.changed != a.Changed
 	w.changed = a.Changed
 	w.mu.Unlock()
 	valid := map[string]bool{}

@@ -75,6 +75,9 @@ func parsePattern(text string) (p pattern, err error) {
 			return p, fmt.Errorf("%q; write it like https://*.example.com:8443", text)
 		}
 	}
+	if strings.Trim(p.port, "0123456789") != "" {
+		return p, fmt.Errorf("port %q is not a number", p.port)
+	}
 	name, below := strings.CutPrefix(host, "*.")
 	switch {
 	case host == "*":
@@ -95,9 +98,6 @@ func parsePattern(text string) (p pattern, err error) {
 		p.suffix = "." + name
 	} else {
 		p.host = name
-	}
-	if strings.Trim(p.port, "0123456789") != "" {
-		return p, fmt.Errorf("port %q is not a number", p.port)
 	}
 	return p, nil
 }

@@ -74,18 +74,17 @@ func (tb *endpointTable) findLocked(k endpointKey) *endpoint {
 // add returns the endpoint with that key, made by create if there is none, and
 // remembers the alias for it unless it is zero. The error is a *ClosedError, or
 // create's.
-func (tb *endpointTable) add(k endpointKey, a alias, create func() (*endpoint, error)) (ep *endpoint, made bool, err error) {
+func (tb *endpointTable) add(k endpointKey, a alias, create func() (*endpoint, error)) (ep *endpoint, err error) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if tb.closed {
-		return nil, false, &ClosedError{}
+		return nil, &ClosedError{}
 	}
 	ep = tb.findLocked(k)
 	if ep == nil {
 		if ep, err = create(); err != nil {
-			return nil, false, err
+			return nil, err
 		}
-		made = true
 		h := tb.hash(k)
 		ep.next = tb.byKey[h]
 		tb.byKey[h] = ep
@@ -95,7 +94,7 @@ func (tb *endpointTable) add(k endpointKey, a alias, create func() (*endpoint, e
 		ep.aliases = append(ep.aliases, a)
 		tb.change(a, func(m map[alias]*endpoint) { m[a] = ep })
 	}
-	return ep, made, nil
+	return ep, nil
 }
 
 // forgetAliases has every request's endpoint be found anew.

@@ -18,9 +18,9 @@ func TestEndpointsOfOneHash(t *testing.T) {
 		for i := range n {
 			k := endpointKey{scheme: "http", host: fmt.Sprint(i)}
 			a := alias{"http", fmt.Sprint(i)}
-			ep, _, _ := tb.add(k, a, func() (*endpoint, error) { return &endpoint{key: k}, nil })
+			ep, _ := tb.add(k, a, func() (*endpoint, error) { return &endpoint{key: k}, nil })
 			eps = append(eps, ep)
-			if again, _, _ := tb.add(k, a, func() (*endpoint, error) { t.Error("made twice"); return nil, nil }); again != eps[i] {
+			if again, _ := tb.add(k, a, func() (*endpoint, error) { t.Error("made twice"); return nil, nil }); again != eps[i] {
 				t.Errorf("endpoint %d is another the second time", i)
 			}
 		}

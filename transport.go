@@ -31,7 +31,7 @@ type Transport struct {
 	groups    groupTable
 	names     dial.Names
 	ports     *dial.Ledger
-	quota     *pool.Quota
+	limits    limits
 	watches   background // of names
 	portless  sync.Map   // *endpoint → why one of its dials waits for a port
 	lacking   sync.Map   // features of the kernel that were missed
@@ -39,10 +39,8 @@ type Transport struct {
 	edition atomic.Pointer[edition]                 // in force
 	own     atomic.Pointer[map[endpointKey]*Policy] // what SetPolicy has set; never changed
 
-	// steer serialises changes of edition and own, and guards what follows.
-	steer  sync.Mutex
-	global *pool.Limit // Config.MaxConns; nil as long as there was none
-	hosts  map[endpointKey]*hostLimit
+	// steer serialises changes of edition and own, and of what holds for endpoints.
+	steer sync.Mutex
 }
 
 // init prepares the first use.
@@ -52,10 +50,10 @@ func (t *Transport) init() {
 		t.clock = t.now
 		t.endpoints.init()
 		t.ports = dial.NewLedger(t.clock)
-		t.quota = pool.NewQuota(t.clock, &t.shared)
+		t.limits.quota = pool.NewQuota(t.clock, &t.shared)
 		ed := newEdition(t.first, 1)
 		t.edition.Store(ed)
-		t.limit(ed)
+		t.limits.set(ed)
 	})
 }
 

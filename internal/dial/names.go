@@ -183,14 +183,15 @@ func (n *Names) entry(host string) *name {
 	return e
 }
 
-// Until returns when the answer for a name ends; zero when there is none.
-func (n *Names) Until(host string) time.Time {
+// Until returns when the answer for a name ends, zero when there is none, and its
+// Answer.Changed.
+func (n *Names) Until(host string) (until time.Time, changed int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if e := n.m[host]; e != nil {
-		return e.until
+		return e.until, e.changed
 	}
-	return time.Time{}
+	return time.Time{}, 0
 }
 
 // Failed sets an address of a name aside.

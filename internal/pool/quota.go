@@ -59,6 +59,10 @@ func NewQuota(clock func() int64, shared *Shared) *Quota {
 // idle connections are closed, longest idle first, and busy ones after their exchange.
 func (q *Quota) SetMax(l *Limit, n int) {
 	q.mu.Lock()
+	if l.max == n {
+		q.mu.Unlock()
+		return
+	}
 	l.max = n
 	if l.used > n && !slices.Contains(q.lowered, l) {
 		q.lowered = append(q.lowered, l)
@@ -73,6 +77,9 @@ func (q *Quota) Join(p *Pool, limits ...*Limit) *Member {
 	q.members = append(q.members, m)
 	q.mu.Unlock()
 	n := p.setAdmission(m)
+	if n == 0 {
+		return m
+	}
 	q.mu.Lock()
 	m.held += n
 	for _, l := range limits {
@@ -103,16 +110,16 @@ func (q *Quota) Leave(m *Member) {
 	}
 }
 
-// Under reports whether m is under exactly these limits; m may be nil.
-func (m *Member) Under(limits []*Limit) bool {
+// UnderAll reports whether m is under exactly these limits; m may be nil.
+func (m *Member) UnderAll(limits []*Limit) bool {
 	if m == nil {
 		return len(limits) == 0
 	}
 	return slices.Equal(m.limits, limits)
 }
 
-// Has reports whether m is under the limit.
-func (m *Member) Has(l *Limit) bool { return slices.Contains(m.limits, l) }
+// Under reports whether m is under the limit.
+func (m *Member) Under(l *Limit) bool { return slices.Contains(m.limits, l) }
 
 // Binding returns the limit that keeps the pool's dials waiting and its number; nil when
 // none does.
