@@ -107,6 +107,15 @@ func round(d time.Duration) time.Duration {
 // Unwrap returns the cause of the context's end, or context.DeadlineExceeded.
 func (e *AcquireTimeoutError) Unwrap() error { return e.cause }
 
+// As finds the *PortsExhaustedError that held up the dial, if one did.
+func (e *AcquireTimeoutError) As(target any) bool {
+	p, ok := target.(**PortsExhaustedError)
+	if ok {
+		*p, ok = e.DialErr.(*PortsExhaustedError)
+	}
+	return ok
+}
+
 // Is reports true for context.DeadlineExceeded: a deadline ended the wait.
 func (e *AcquireTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
@@ -132,6 +141,12 @@ func (ep *endpoint) acquireError(req *http.Request, err error) error {
 			Stats: newStats(s.Stats), DialErr: s.DialErr, cause: starved.Err}
 		if e.DialErr == nil {
 			e.DialErr = s.Exhausted
+		}
+		if v, waits := ep.t.portless.Load(ep); waits {
+			e.DialErr = v.(error)
+		}
+		if r := dial.Exhausted(e.DialErr); r != dial.None {
+			e.DialErr = ep.exhaustedError(r, e.DialErr)
 		}
 		if e.cause == pool.ErrTimeout {
 			e.cause = context.DeadlineExceeded
