@@ -70,6 +70,9 @@ const (
 	// nobody uses is given up at last.
 	minIdleFor = 10 * time.Minute
 
+	// topUpPause is how long MinIdle waits when there was no room for its dial.
+	topUpPause = int64(time.Second)
+
 	// sweepBatch bounds how many idle connections are out for a probe at once.
 	sweepBatch = 128
 )

@@ -58,6 +58,7 @@ type core struct {
 	warm      int   // so many are to be open; 0 when they have been
 	warmErr   error // why that ended
 
+	topUpAt int64 // MinIdle has to wait until then
 	lastUse int64 // when a connection was last lent
 	need    need
 	learned *learned
@@ -288,6 +289,10 @@ func (c *core) probed(s *Slot, alive bool, now int64) {
 		c.expire(s, now)
 	}
 	c.dispatch(now)
+	if s.state == StateIdle && !s.probing {
+		c.settle(s, now) // the limit may have been passed meanwhile
+		c.dispatch(now)
+	}
 }
 
 // closed frees the slot of a connection whose close is done.

@@ -16,6 +16,15 @@ func (c *core) admitted(s *Slot, now int64) {
 	c.emit(action{kind: actDial, slot: s})
 }
 
+// declined ends a dial that nobody waits for, before it began: MinIdle has to wait.
+func (c *core) declined(s *Slot, now int64) {
+	c.topUpAt = now + topUpPause
+	c.warm = 0
+	s.dial.cancelled = true
+	c.doubt(s)
+	c.dialFailed(s, context.Canceled, false, now)
+}
+
 // withdrawn ends a dial that was cancelled before it was admitted.
 func (c *core) withdrawn(s *Slot, now int64) { c.dialFailed(s, context.Canceled, false, now) }
 

@@ -202,8 +202,12 @@ func (c *core) deadline() int64 {
 			d = min(d, c.nextDial())
 		}
 	}
-	if c.cfg.MinIdle > 0 && c.lacking(c.latest) > 0 {
-		d = min(d, c.nextDial())
+	if c.cfg.MinIdle > 0 {
+		if c.latest < c.topUpAt {
+			d = min(d, c.topUpAt)
+		} else if c.lacking(c.latest) > 0 {
+			d = min(d, c.nextDial())
+		}
 	}
 	if c.n[StateDialing] > 0 {
 		for s := c.dials.front; s != nil; s = s.next {

@@ -263,6 +263,14 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 		m.settle()
 		return true
 	}
+	if m.gated && s.s.why == WhyReady && b&2 == 2 {
+		m.logf("declined %s", m.name(s.s))
+		s.cancelled = true
+		m.dialEnds(s, false)
+		m.c.declined(s.s, m.now)
+		m.settle()
+		return true
+	}
 	if int(b%32) < m.weather {
 		m.logf("denied %s", m.name(s.s))
 		m.dialEnds(s, true)

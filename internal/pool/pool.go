@@ -217,6 +217,13 @@ func (p *Pool) Admitted(s *Slot) {
 	p.flush()
 }
 
+// declined ends a dial that there is no room for and no request waits for.
+func (p *Pool) declined(s *Slot) {
+	p.mu.Lock()
+	p.core.declined(s, p.now())
+	p.flush()
+}
+
 // Denied answers Admission.Admit: the dial does not start.
 func (p *Pool) Denied(s *Slot, err error) {
 	p.mu.Lock()

@@ -137,10 +137,16 @@ func (m *Member) Binding() (l *Limit, limit int) {
 
 // ---- Admission ----
 
-// Admit lets the dial start when there is room for it.
-func (m *Member) Admit(_ *Pool, s *Slot) {
+// Admit lets the dial start when there is room for it. A dial that no request waits for
+// is declined otherwise: nothing is taken from others for its sake.
+func (m *Member) Admit(p *Pool, s *Slot) {
 	q := m.quota
 	q.mu.Lock()
+	if (s.why == WhyReady || s.why == WhySuccessor) && (m.full() != nil || len(q.waiting) > 0) {
+		q.mu.Unlock()
+		p.declined(s)
+		return
+	}
 	if len(m.pending) == 0 {
 		q.waiting = append(q.waiting, m)
 		m.since = q.clock()

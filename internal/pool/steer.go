@@ -100,7 +100,7 @@ func (c *core) lacking(now int64) int {
 	if c.warm > 0 {
 		n = min(c.warm-c.staying()-c.n[StateDialing], c.warmDials)
 	}
-	if c.inUse(now) {
+	if c.inUse(now) && now >= c.topUpAt {
 		n = max(n, c.cfg.MinIdle-ready)
 	}
 	return min(n, c.cfg.MaxIdle-ready)
