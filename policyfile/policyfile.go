@@ -164,6 +164,8 @@ type parser struct {
 	name string
 	file *File
 	at   map[string]*yaml.Node // where a key stands
+
+	depth int // of mappings that take over from others
 }
 
 func (p *parser) fail(n *yaml.Node, key, format string, args ...any) *Error {
@@ -207,12 +209,12 @@ func (p *parser) each(n *yaml.Node, prefix string, known []string, f func(key st
 		return p.fail(n, strings.TrimSuffix(prefix, "."), "is no mapping")
 	}
 	seen := map[string]bool{}
+	if err := p.merge(n, prefix, known, f); err != nil {
+		return err
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], resolved(n.Content[i+1])
 		if k.Tag == "!!merge" {
-			if err := p.each(v, prefix, known, f); err != nil {
-				return err
-			}
 			continue
 		}
 		name := prefix + k.Value
@@ -236,6 +238,41 @@ func (p *parser) each(n *yaml.Node, prefix string, known []string, f func(key st
 	}
 	return nil
 }
+
+// merge calls f for the entries that a mapping takes over by <<, but those that it has
+// itself.
+func (p *parser) merge(n *yaml.Node, prefix string, known []string, f func(key string, v *yaml.Node) error) error {
+	own := map[string]bool{}
+	var from []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag == "!!merge" {
+			from = append(from, resolved(n.Content[i+1]))
+		}
+		own[n.Content[i].Value] = true
+	}
+	if len(from) == 0 {
+		return nil
+	}
+	if p.depth++; p.depth > maxDepth {
+		return p.fail(n, strings.TrimSuffix(prefix, "."), "takes over itself by <<")
+	}
+	defer func() { p.depth-- }()
+	for _, m := range from {
+		err := p.each(m, prefix, known, func(key string, v *yaml.Node) error {
+			if own[key] {
+				return nil
+			}
+			return f(key, v)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxDepth bounds how deep mappings take over from others.
+const maxDepth = 8
 
 func (p *parser) top(root *yaml.Node) error {
 	return p.each(root, "", names(configType), func(key string, v *yaml.Node) error {
@@ -392,8 +429,8 @@ func (p *parser) environ(environ []string) error {
 	for _, entry := range environ {
 		variable, text, _ := strings.Cut(entry, "=")
 		name, ours := strings.CutPrefix(variable, "BERTH_")
-		if !ours {
-			continue
+		if !ours || text == "" {
+			continue // an empty variable is none
 		}
 		key, dst, known, prefix := strings.ToLower(name), any(&p.file.Config), names(configType), ""
 		if after, ok := strings.CutPrefix(key, "policy_"); ok {

@@ -32,7 +32,8 @@ rules:
     lifetime: 0s
     port_budget: azure-app-service
   - match: "*"
-    <<: *base
+    idle_timeout: 90s
+    <<: {max_conns: 3, idle_timeout: 5s}
     order: spread
     proxy: direct
 `
@@ -87,6 +88,8 @@ func TestErrors(t *testing.T) {
 		{"rules:\n  - match: a\n    tls: {cert_file: a.pem}", "cert_file and key_file go together"},
 		{"rules:\n  - match: a\n    tls: {min_version: '1.1'}", "f.yaml:3:24: rules[0].tls.min_version: is none of 1.2, 1.3"},
 		{"policy: {}\n---\npolicy: {}", "has a second document"},
+		{"policy: &a {<<: *a}", "f.yaml:1:9: policy: takes over itself by <<"},
+		{"local_addrs: &a [*a]", "f.yaml:1:14: local_addrs: anchor 'a' value contains itself"},
 		{"local_addrs: [localhost]", "f.yaml:1:14: local_addrs: "},
 		{"local_ports: {lo: 9, hi: 3}", "f.yaml:1:14: local_ports: 9 to 3 is no range of ports"},
 		{strings.Repeat("#", 1<<20+1), "f.yaml: is longer than"},
@@ -282,6 +285,7 @@ func TestSchemaIsJSON(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte("rules: [{match: x, <<: {max_conns: 0}}]"))
+	f.Add([]byte("policy: &a {<<: *a}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := policyfile.Parse("f", data, nil)
 		if (err == nil) == (file == nil) && err == nil {

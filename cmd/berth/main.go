@@ -1,4 +1,4 @@
-// Command berth runs Berth's lab.
+// Command berth runs Berth's lab, and checks and explains policy files.
 package main
 
 import (
@@ -48,7 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(labCommand(stdout, stderr), versionCommand(stdout))
+	root.AddCommand(labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -58,6 +58,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "berth: %v\n", err)
 	if _, ok := errors.AsType[*os.PathError](err); ok {
+		return exitFailed
+	}
+	if _, ok := errors.AsType[*fileError](err); ok {
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, `Run "berth --help" or "berth lab --help" for what there is.`)
