@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/berth-go/berth/internal/dial"
 )
 
 // Config configures a [Transport]. The zero Config is the zero Transport's. It is
@@ -179,4 +181,13 @@ func (cfg *Config) validate() error {
 type PortRange struct {
 	Lo uint16 `json:"lo"`
 	Hi uint16 `json:"hi"`
+}
+
+// Nameservers returns a Config.Resolve that asks these name servers, host:port, in place of
+// those of the system. The names of the hosts file and search domains hold as usual.
+func Nameservers(addrs ...string) func(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+	if len(addrs) == 0 {
+		return dial.System
+	}
+	return dial.Servers(slices.Clone(addrs))
 }

@@ -93,7 +93,8 @@ type Experiment struct {
 // Experiments returns all experiments in the order in which they run.
 func Experiments() []Experiment {
 	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
-		churnExperiment(), tcpStatesExperiment(), kneeExperiment()}
+		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
+		groupsExperiment(), dnsExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

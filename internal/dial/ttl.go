@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,14 +18,9 @@ import (
 func System(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
 	ctx = namesOnly(ctx)
 	if runtime.GOOS == "linux" {
-		var heard overheard
-		r := net.Resolver{PreferGo: true, Dial: heard.dial}
-		addrs, err := r.LookupNetIP(ctx, "ip", host)
-		if err == nil {
-			return addrs, heard.ttl(), nil
-		}
-		if ctx.Err() != nil {
-			return nil, 0, err
+		addrs, ttl, err := listen(ctx, host, nil)
+		if err == nil || ctx.Err() != nil {
+			return addrs, ttl, err
 		}
 		// A name that only the C library's other sources know.
 	}
@@ -32,8 +28,35 @@ func System(ctx context.Context, host string) ([]netip.Addr, time.Duration, erro
 	return addrs, 0, err
 }
 
+// Servers asks name servers, host:port, one after the other until one answers; a query
+// begins with the next one.
+func Servers(addrs []string) Lookup {
+	var turn atomic.Uint32
+	return func(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+		var (
+			tried atomic.Uint32
+			first = turn.Add(1) - 1
+		)
+		return listen(namesOnly(ctx), host, func() string { return addrs[(first+tried.Add(1)-1)%uint32(len(addrs))] })
+	}
+}
+
+// listen resolves a name by Go's resolver and overhears the TTL. server names the one that
+// is asked; nil leaves that to resolv.conf.
+func listen(ctx context.Context, host string, server func() string) ([]netip.Addr, time.Duration, error) {
+	heard := overheard{server: server}
+	r := net.Resolver{PreferGo: true, Dial: heard.dial}
+	addrs, err := r.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, 0, err
+	}
+	return addrs, heard.ttl(), nil
+}
+
 // overheard is the least TTL of the addresses and aliases in the answers to one lookup.
 type overheard struct {
+	server func() string
+
 	mu    sync.Mutex
 	least uint32
 	any   bool
@@ -50,6 +73,9 @@ func (o *overheard) ttl() time.Duration {
 
 // dial connects to a name server and listens in.
 func (o *overheard) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if o.server != nil {
+		address = o.server()
+	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
