@@ -94,7 +94,7 @@ type Experiment struct {
 func Experiments() []Experiment {
 	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
 		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
-		groupsExperiment(), dnsExperiment()}
+		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -2,6 +2,7 @@ package dial
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ type Dest struct {
 	turn    int
 	rate    float64 // dials a second, of late
 	rated   int64
+	first   int64 // when the rate began to be taken
 }
 
 // account counts ports under one budget.
@@ -161,7 +163,10 @@ func (l *Ledger) take(addr netip.AddrPort, local, own, process Budget) (*Dest, e
 			}
 		}
 	}
-	d.rate = d.rateAt(now) + 1/rateOver.Seconds()
+	if d.rate = d.decayed(now); d.rate == 0 {
+		d.first = now
+	}
+	d.rate += 1 / rateOver.Seconds()
 	d.rated = now
 	return d, nil
 }
@@ -169,12 +174,19 @@ func (l *Ledger) take(addr netip.AddrPort, local, own, process Budget) (*Dest, e
 // rateOver is the time over which the rate of dials is smoothed.
 const rateOver = 4 * time.Second
 
-func (d *Dest) rateAt(now int64) float64 {
+func (d *Dest) decayed(now int64) float64 {
 	past := float64(now-d.rated) / float64(rateOver)
 	if past > 10 {
 		return 0
 	}
-	return d.rate / (1 + past + past*past/2) // e^-past, near enough
+	return d.rate * math.Exp(-past)
+}
+
+// rateAt returns the dials a second. The sum has not seen the whole time yet that it is
+// over when it began lately.
+func (d *Dest) rateAt(now int64) float64 {
+	seen := 1 - math.Exp(-max(float64(now-d.first), float64(10*time.Millisecond))/float64(rateOver))
+	return d.decayed(now) / seen
 }
 
 // next returns how long it takes until a port comes back by itself.
