@@ -28,7 +28,10 @@ func TestAllocationsOfAGet(t *testing.T) {
 	o := origin.Fast(ln, []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain\r\nServer: x\r\nContent-Length: 128\r\n\r\n"+
 		strings.Repeat("x", 128)), 0)
 	defer o.Close()
-	for name, cfg := range map[string]berth.Config{"zero": {}, "http.DefaultTransport's": fromDefault()} {
+	for name, cfg := range map[string]berth.Config{"zero": {}, "http.DefaultTransport's": fromDefault(), "steered": {
+		MaxConns: 10, Policy: berth.Policy{MaxConnsPerHost: 5, Order: berth.Spread, Close: berth.CloseServerFirst, MinIdle: 1},
+		Rules: []berth.Rule{{Match: "127.0.0.1", Policy: berth.Policy{MaxConns: 5}}, {Match: "*"}},
+	}} {
 		t.Run(name, func(t *testing.T) { allocationsOfAGet(t, cfg, ln.Addr().String()) })
 	}
 }
@@ -42,7 +45,7 @@ func allocationsOfAGet(t *testing.T, cfg berth.Config, addr string) {
 	tr := mustNew(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/path", nil)
+	req, err := http.NewRequestWithContext(berth.WithGroup(ctx, "group"), "GET", "http://"+addr+"/path", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

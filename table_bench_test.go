@@ -62,3 +62,35 @@ func live() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// What a request spends to find its endpoint and what holds for it: no lock, no
+// allocation, however many rules there are.
+func BenchmarkPolicyLookup(b *testing.B) {
+	var rules []Rule
+	for i := range 100 {
+		rules = append(rules, Rule{Match: fmt.Sprintf("*.host%d.example", i), Policy: Policy{MaxConns: i}})
+	}
+	tr, err := New(Config{Rules: rules, Proxy: NoProxy})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tr.Close()
+	tr.init()
+	for _, group := range []*Group{nil, tr.Group("group")} {
+		b.Run("group="+group.Name(), func(b *testing.B) {
+			var requests []*http.Request
+			for i := range 100 {
+				requests = append(requests, &http.Request{URL: &url.URL{Scheme: "https", Host: fmt.Sprintf("a.host%d.example", i)}})
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				ep, err := tr.endpointFor(requests[i%len(requests)], group)
+				if err != nil || ep.now.Load().policy.MaxConns != i%100 {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}

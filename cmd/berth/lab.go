@@ -28,7 +28,7 @@ Numbers of connections are read from the kernel. No root is needed.
 A row "noisy" missed its time three times on a busy machine: the counts decide.
 Exit status: 0 when every berth row holds, 1 when one does not or the run was
 interrupted, 2 for usage.`,
-		Example: `  berth lab                    every experiment, under two minutes
+		Example: `  berth lab                    every experiment, about two and a half minutes
   berth lab lifetime --full    one experiment, with its source's own times
   berth lab --quick --json -   a few seconds each, the report as JSON`,
 		RunE: func(cmd *cobra.Command, names []string) error {
