@@ -85,7 +85,7 @@ func (t *Transport) Apply(cfg Config) (*Diff, error) {
 	d := t.diff(old, ed)
 	t.edition.Store(ed)
 	t.limits.set(ed)
-	if old.routed || ed.routed || !sameProxies(old.proxies, ed.proxies) {
+	if !ed.sameWays(old) {
 		t.endpoints.forgetAliases() // the next requests may belong elsewhere
 	}
 	t.follow(t.endpoints.all())
@@ -115,17 +115,34 @@ func (t *Transport) follow(eps []*endpoint) {
 		ep.now.Store(f)
 		ep.pool.SetConfig(&f.pool)
 		ep.join(f)
-		if f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(f) {
+		if f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(before, f) {
 			ep.pool.Reconnect()
 		}
 		ep.followName(f)
 	}
 }
 
-// misrouted says that requests to the endpoint's origin go another way now.
-func (ep *endpoint) misrouted(f *inForce) bool {
-	if ep.key.host == "" || ep.key.scheme == "unix" {
-		return false // of many origins; without a proxy
+// sameWays says that requests go through the same proxies and sockets in two editions.
+func (ed *edition) sameWays(o *edition) bool {
+	ways := func(e *edition) (list [][3]string) {
+		for i := range e.config.Rules {
+			if r := &e.config.Rules[i]; r.Proxy != "" || r.Socket != "" {
+				list = append(list, [3]string{r.Match, r.Proxy, r.Socket})
+			}
+		}
+		return list
+	}
+	return sameProxies(ed.proxies, o.proxies) && slices.Equal(ways(ed), ways(o))
+}
+
+// misrouted says that requests to the endpoint's origin go another way now, or that those
+// of some of its origins may.
+func (ep *endpoint) misrouted(before, f *inForce) bool {
+	switch {
+	case ep.key.scheme == "unix", f.sameWays(before.edition):
+		return false
+	case ep.key.host == "":
+		return true
 	}
 	proxy, err := ep.t.wayTo(f.edition, ep.key)
 	return err == nil && proxyKey(proxy) != ep.key.proxy
@@ -186,7 +203,7 @@ func (t *Transport) diff(old, ed *edition) *Diff {
 		e := EndpointDiff{Endpoint: ep.name, Changes: changes("", &was, &is)}
 		before := ep.now.Load()
 		f := t.force(ed, ep.key, ep.proxy, before)
-		e.Reconnects = f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(f)
+		e.Reconnects = f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(before, f)
 		if len(e.Changes) > 0 || e.Reconnects {
 			d.Endpoints = append(d.Endpoints, e)
 		}

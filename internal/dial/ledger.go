@@ -156,12 +156,7 @@ func (l *Ledger) take(addr netip.AddrPort, local, own, process Budget) (*Dest, e
 	}
 	for _, e := range entries {
 		e.a.live++
-		if e.b.Ports > 0 && e.b.HoldFIN > 0 {
-			e.a.paced = max(e.a.paced, now) + int64(e.b.HoldFIN)/int64(e.b.Ports)
-			if (e.a.live+e.a.count)*10 < e.b.Ports*pacedFrom {
-				e.a.paced = now
-			}
-		}
+		e.a.paced = now + e.a.gap(e.b, now)
 	}
 	if d.rate = d.decayed(now); d.rate == 0 {
 		d.first = now
@@ -170,6 +165,24 @@ func (l *Ledger) take(addr netip.AddrPort, local, own, process Budget) (*Dest, e
 	d.rated = now
 	return d, nil
 }
+
+// gap is how long the next connection waits after one that begins now: from the paced
+// share on so long that what is left lasts until ports come back, and at least as long as
+// one port takes to come back when all are in use.
+func (a *account) gap(b Budget, now int64) int64 {
+	used := a.live + a.count
+	if b.Ports <= 0 || b.HoldFIN <= 0 || used*10 < b.Ports*pacedFrom {
+		return 0
+	}
+	gap := int64(b.HoldFIN) / int64(b.Ports)
+	if len(a.held) > 0 {
+		gap = max(gap, (a.held[0].until-now)/int64(max(b.Ports-used, 1)))
+	}
+	return min(gap, int64(maxGap))
+}
+
+// maxGap bounds it: counting may err, and the kernel has the last word.
+const maxGap = time.Second
 
 // rateOver is the time over which the rate of dials is smoothed.
 const rateOver = 4 * time.Second

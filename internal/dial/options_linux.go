@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -15,14 +16,21 @@ const (
 	ipLocalPortRange    = 51 // since Linux 6.3: hi<<16 | lo
 )
 
-// timeWait is how long the side that closes first keeps the port: 60 s, but loopback is
-// recycled after a second (tcp_tw_reuse is 2, tcp_tw_reuse_delay 1,000 ms).
+// timeWait is how long the side that closes first keeps the port: 60 s, but what
+// tcp_tw_reuse lets be used again is so after a second (tcp_tw_reuse_delay): loopback by
+// default (2), everything if it is 1.
 func timeWait(to netip.Addr) time.Duration {
-	if to.IsLoopback() {
+	switch reuse := twReuse(); {
+	case reuse == "1", reuse != "0" && to.IsLoopback():
 		return time.Second
 	}
 	return time.Minute
 }
+
+var twReuse = sync.OnceValue(func() string {
+	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_tw_reuse")
+	return strings.TrimSpace(string(b))
+})
 
 // systemPorts returns the range of ephemeral ports.
 func systemPorts() PortRange {

@@ -241,3 +241,41 @@ func TestHandOverDoesNotAllocate(t *testing.T) {
 	l.Release(now, Fate{Keep: true, MaxLeft: -1})
 	p.Close()
 }
+
+// The same with everything that steers: places, an order, limits over pools, a mark on the
+// last request.
+func BenchmarkAcquireReleaseSteered(b *testing.B) {
+	cfg := Config{MaxConns: 4, MaxIdle: Unlimited, MaxWaiters: Unlimited, MaxDials: 100, MaxRequests: Unlimited, Expect: 1,
+		IdleTimeout: time.Minute, Lifetime: time.Hour, Sweep: time.Hour, OrphanGrace: time.Second, WarnAfter: time.Minute, Forget: Never,
+		Order: Spread, MarkLast: true, MinIdle: 1}
+	base := time.Now()
+	clock := func() int64 { return int64(time.Since(base)) + 1 }
+	shared := new(Shared)
+	p := New(placedOwner{}, nil, clock, &cfg, shared)
+	q := NewQuota(clock, shared)
+	limit := &Limit{}
+	q.SetMax(limit, 10)
+	q.Join(p, limit)
+	defer p.Close()
+	if err := p.Warm(b.Context(), 4); err != nil {
+		b.Fatal(err)
+	}
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		l, err := p.Acquire(ctx, clock(), Request{Budget: Never})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.Release(clock(), Fate{Keep: true, MaxLeft: -1})
+	}
+}
+
+// placedOwner dials connections to several places.
+type placedOwner struct{ benchOwner }
+
+func (placedOwner) Dial(context.Context, *Slot) (Conn, int, error) { return placedConn{}, 1, nil }
+
+type placedConn struct{ benchConn }
+
+func (placedConn) Place() string { return "192.0.2.1:80" }
