@@ -43,7 +43,8 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"proxyenv":        {},
 		"sockets":         {},
 		"lab":             {".", "sockets", "internal/origin"},
-		"cmd/berth":       {"lab"},
+		"policyfile":      {"."},
+		"cmd/berth":       {".", "lab", "policyfile"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
