@@ -165,9 +165,12 @@ func (ep *endpoint) tryConnect(ctx context.Context, f *inForce) (nc net.Conn, de
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
 	d := f.dialer(ep.t)
-	path := f.socket
-	if ep.key.scheme == "unix" {
+	path := ""
+	switch {
+	case ep.key.scheme == "unix":
 		path = ep.key.host
+	case ep.proxy == nil:
+		path = f.socket
 	}
 	secure := f.config.DialTLSContext
 	switch {

@@ -92,7 +92,7 @@ func (ed *edition) make(sig []byte, own *Policy) *settings {
 	s := &settings{edition: ed, tls: ed.config.TLS}
 	var m merger
 	m.add(own, nil, "endpoint")
-	var byRule bool
+	var byRule, routed bool
 	for i, on := range sig {
 		if on == 0 {
 			continue
@@ -102,8 +102,11 @@ func (ed *edition) make(sig []byte, own *Policy) *settings {
 		if r.TLS != nil && !byRule {
 			s.tls, byRule = r.TLS, true
 		}
-		if r.Socket != "" && s.socket == "" {
-			s.socket = r.Socket
+		if !routed && (r.Proxy != "" || r.Socket != "") { // as route decides
+			routed = true
+			if r.Proxy == "" {
+				s.socket = r.Socket
+			}
 		}
 	}
 	m.add(&ed.config.Policy, nil, "")

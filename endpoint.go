@@ -321,9 +321,13 @@ func (e *Endpoint) Warm(ctx context.Context, n int) error {
 // goes on. It returns when no request of the endpoint runs any more, or ctx ends with its
 // cause; the endpoint is paused in both cases. CloseIdle closes what is open then.
 func (e *Endpoint) Pause(ctx context.Context) error {
+	upgrade := &Endpoint{t: e.t, key: e.key}
+	upgrade.key.http1 = e.key.scheme == "https" && e.t.edition.Load().protocols.http2
 	for {
-		if _, err := e.made(); err != nil {
-			return err
+		for _, of := range [...]*Endpoint{e, upgrade} { // what is not there yet begins paused
+			if _, err := of.made(); err != nil {
+				return err
+			}
 		}
 		again := false
 		for _, ep := range e.live() {

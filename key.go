@@ -24,9 +24,13 @@ type endpointKey struct {
 	http1 bool
 }
 
-// base is the key that stands for an origin and its way in all groups.
+// base is the key that stands for an origin in all groups, whatever the way to it; for
+// connections that are a proxy's, it stands for the proxy.
 func (k endpointKey) base() endpointKey {
 	k.group, k.http1 = "", false
+	if k.host != "" {
+		k.proxy = ""
+	}
 	return k
 }
 

@@ -17,6 +17,7 @@ type watch struct {
 	mu      sync.Mutex
 	timer   *time.Timer // nil while there is nothing to watch
 	changed int         // dial.Answer.Changed as connections were last compared with it
+	wanted  bool        // a connection was opened since the timer was set
 	ended   bool        // the endpoint is forgotten
 }
 
@@ -83,6 +84,7 @@ func (ep *endpoint) watchName(f *inForce, d *dial.Dest) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.wanted = true
 	if w.timer == nil && !w.ended {
 		_, w.changed = ep.t.names.Until(t.Host)
 		ep.watchAt(w, t.Host, 0)
@@ -161,6 +163,11 @@ func (ep *endpoint) lookAgain() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.wanted && t.MaxTTL > 0 && !w.ended { // it may not be in the pool yet
+		w.wanted = false
+		ep.watchAt(w, t.Host, time.Second)
+		return
+	}
 	w.timer.Stop()
 	w.timer = nil // the next connection begins anew
 }
@@ -202,7 +209,7 @@ func (ep *endpoint) followAddresses(w *watch, a dial.Answer, port string) {
 	}
 	share := (total + reachable - 1) / reachable
 	for _, slots := range staying {
-		for _, s := range slots[min(share, len(slots)):] {
+		for _, s := range slots[:max(len(slots)-share, 0)] { // idle ones come first
 			ep.pool.Retire(s, pool.ReasonAddress)
 		}
 	}
@@ -215,6 +222,6 @@ func (ep *endpoint) tryAgain(ctx context.Context, d *dial.Dialer, t dial.Target)
 		return
 	}
 	for _, addr := range ep.t.names.Due(t.Host) {
-		d.Probe(ctx, t.Host, netip.AddrPortFrom(addr, uint16(n)))
+		d.Probe(ctx, t, netip.AddrPortFrom(addr, uint16(n)))
 	}
 }

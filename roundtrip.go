@@ -125,7 +125,9 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group *Group) (
 			return nil, err
 		}
 		if l.Last() {
-			x.Head.Close = true
+			if _, is := l.Conn().(*conn); is {
+				x.Head.Close = true
+			}
 		}
 		reused := l.Reused()
 		x.Reused = reused

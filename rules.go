@@ -36,7 +36,7 @@ type Rule struct {
 	Proxy string `json:"proxy,omitempty"`
 
 	// Socket is the path of a Unix domain socket that requests go through in place of a
-	// TCP connection, without a proxy.
+	// TCP connection, without a proxy. It has no effect beside Proxy.
 	Socket string `json:"socket,omitempty"`
 
 	// TLS is used in place of Config.TLS, under the same conditions.
@@ -149,7 +149,7 @@ func (ed *edition) route(key endpointKey) (proxy *url.URL, ruled bool) {
 		if r.Proxy == "" && r.Socket == "" || !p.matches(key.scheme, key.host, key.port) {
 			continue
 		}
-		if r.Proxy == direct || r.Proxy == "" {
+		if r.Proxy == direct || r.Proxy == "" { // the latter has a socket
 			return nil, true
 		}
 		u, _ := url.Parse(r.Proxy) // validated

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +179,54 @@ func TestRuleHasTLSOfItsOwn(t *testing.T) {
 	wantGet(t, tr, srv.URL, "a")
 	if _, err := fetch(tr, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)); err == nil {
 		t.Error("the rule's roots are trusted for another host")
+	}
+}
+
+// A rule sends requests over a Unix domain socket, past any proxy; the first rule that
+// names a way decides.
+func TestRuleHasASocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "berth") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ln, err := net.Listen("unix", dir+"/s")
+	if err != nil {
+		t.Skip("no Unix domain sockets: ", err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) })}
+	go srv.Serve(ln)
+	defer srv.Close()
+	p := newProxy(t, "http", nil)
+	tr := mustNew(t, berth.Config{Proxy: p.use(), Rules: []berth.Rule{
+		{Match: "docker.test", Socket: dir + "/s"},
+		{Match: "*", Socket: dir + "/nowhere", Proxy: p.url().String()},
+	}})
+	wantGet(t, tr, "http://docker.test/v1", "docker.test")
+	if asked, _, _ := p.seen(); len(asked) > 0 {
+		t.Errorf("the proxy was asked %q", asked)
+	}
+	direct := httptest.NewServer(srv.Handler)
+	defer direct.Close()
+	wantGet(t, tr, direct.URL, direct.Listener.Addr().String())
+	if asked, _, _ := p.seen(); len(asked) != 1 {
+		t.Errorf("the proxy was asked %q", asked)
+	}
+}
+
+// What was set for an endpoint is for its origin, whatever the way to it.
+func TestSettingsOutliveTheProxy(t *testing.T) {
+	tr := mustNew(t, berth.Config{Proxy: berth.NoProxy})
+	if err := mustEndpoint(t, tr, "https://origin.test").SetPolicy(berth.Policy{MaxConns: 3}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := tr.Config()
+	cfg.Rules = []berth.Rule{{Match: "*", Proxy: "http://proxy.test"}}
+	if _, err := tr.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ep := mustEndpoint(t, tr, "https://origin.test")
+	if ep.String() != "https://origin.test through http://proxy.test:80" || ep.Policy().Policy.MaxConns != 3 {
+		t.Errorf("%v: %d", ep, ep.Policy().Policy.MaxConns)
 	}
 }

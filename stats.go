@@ -28,8 +28,8 @@ type Stats struct {
 	Rejected RejectStats `json:"rejected"`
 
 	// Closes counts closed connections by reason: idle, lifetime, requests,
-	// surplus, limit, evict, shutdown, peer, close, unread, canceled, error,
-	// protocol, upgrade, refused. Reasons that did not occur are absent.
+	// surplus, limit, evict, reconnect, address, stolen, shutdown, peer, close, unread,
+	// canceled, error, protocol, upgrade, refused. Reasons that did not occur are absent.
 	Closes       map[string]uint64 `json:"closes"`
 	ClosedByUs   uint64            `json:"closed_by_us"`   // we closed first: TIME_WAIT is ours
 	ClosedByPeer uint64            `json:"closed_by_peer"` // the server had closed first

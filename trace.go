@@ -35,7 +35,7 @@ type ConnInfo struct {
 type DialInfo struct {
 	Endpoint string
 	Conn     ConnInfo
-	Why      string        // "demand": a request had to wait; "trial": the same, after dials that failed; "successor": of a connection near the end of its lifetime
+	Why      string        // "demand": a request had to wait; "trial": the same, after dials that failed; "successor": of a connection near the end of its lifetime; "ready": for MinIdle or Warm
 	HTTP2    bool          // what the connection speaks
 	Duration time.Duration // name, connection, proxy and TLS
 	Err      error

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -232,8 +233,12 @@ func (d *Dialer) control(sc syscall.RawConn, bound bool) error {
 			lacks(featureBind, bindLate(fd))
 		}
 		r := d.LocalPorts
-		if r == (PortRange{}) && d.Ports != nil {
-			r = d.Ports.ports()
+		if d.Ports != nil {
+			if all := d.Ports.ports(); r == (PortRange{}) {
+				r = all
+			} else if r.Lo < all.Lo || r.Hi > all.Hi {
+				lacks(featurePorts, fmt.Errorf("%d to %d is not within the system's %d to %d, and has no effect", r.Lo, r.Hi, all.Lo, all.Hi))
+			}
 		}
 		if r != (PortRange{}) {
 			lacks(featurePorts, setPorts(fd, r))
@@ -242,8 +247,8 @@ func (d *Dialer) control(sc syscall.RawConn, bound bool) error {
 }
 
 // Probe connects to an address that was set aside and closes the connection again.
-func (d *Dialer) Probe(ctx context.Context, host string, addr netip.AddrPort) {
-	c, err := d.connect(ctx, addr, &Target{Host: host})
+func (d *Dialer) Probe(ctx context.Context, t Target, addr netip.AddrPort) {
+	c, err := d.connect(ctx, addr, &t)
 	if err == nil {
 		c.Close()
 	}

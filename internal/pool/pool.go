@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -382,7 +381,8 @@ func (p *Pool) Load(place string) int {
 	return 0
 }
 
-// Conns returns the slots of the open connections that take requests.
+// Conns returns the slots of the open connections that take requests: the idle ones first,
+// the longest idle before others.
 func (p *Pool) Conns() (open []*Slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -390,8 +390,10 @@ func (p *Pool) Conns() (open []*Slot) {
 	for s := c.idle.back; s != nil; s = s.prev {
 		open = append(open, s)
 	}
+	seen := map[*Slot]bool{} // a slot has a lease for each stream
 	for l := c.leases.front; l != nil; l = l.next {
-		if s := l.slot; s.state == StateLeased && (s.inFlight == 1 || !slices.Contains(open, s)) {
+		if s := l.slot; s.state == StateLeased && !seen[s] {
+			seen[s] = true
 			open = append(open, s)
 		}
 	}
