@@ -44,6 +44,7 @@ type Member struct {
 	owed    int // connections that it was asked to give up
 	pending []*Slot
 	since   int64 // when the first of them began to wait
+	left    bool  // what its pool says late counts no more
 }
 
 // turn is how long a pool without any connection waits until another's only one is
@@ -103,7 +104,7 @@ func (q *Quota) Leave(m *Member) {
 	for _, l := range m.limits {
 		l.used -= m.held
 	}
-	m.held = 0
+	m.held, m.left = 0, true
 	q.run()
 	for _, s := range pending {
 		m.pool.Admitted(s)
@@ -142,6 +143,11 @@ func (m *Member) Binding() (l *Limit, limit int) {
 func (m *Member) Admit(p *Pool, s *Slot) {
 	q := m.quota
 	q.mu.Lock()
+	if m.left {
+		q.mu.Unlock()
+		p.Admitted(s)
+		return
+	}
 	if (s.why == WhyReady || s.why == WhySuccessor) && (m.full() != nil || len(q.waiting) > 0) {
 		q.mu.Unlock()
 		p.declined(s)
@@ -174,6 +180,10 @@ func (m *Member) Withdraw(_ *Pool, s *Slot) bool {
 func (m *Member) Freed(*Pool) {
 	q := m.quota
 	q.mu.Lock()
+	if m.left {
+		q.mu.Unlock()
+		return
+	}
 	m.held--
 	m.paid(1)
 	for _, l := range m.limits {
