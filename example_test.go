@@ -116,3 +116,51 @@ func ExampleTransport_unix() {
 	fmt.Println(berth.NotSent(err))
 	// Output: true
 }
+
+// Everything can be changed while requests run.
+func ExampleTransport_Apply() {
+	tr, err := berth.New(berth.Config{Proxy: berth.NoProxy, Policy: berth.Policy{MaxConns: 20}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer tr.Close()
+
+	cfg := tr.Config()
+	cfg.Rules = []berth.Rule{{Match: "*.example.com", Policy: berth.Policy{MaxConns: 40}}}
+	diff, err := tr.Apply(cfg)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(diff)
+	ep, err := tr.Endpoint("https://api.example.com")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p := ep.Policy()
+	fmt.Println(p.Policy.MaxConns, "by", p.From["max_conns"])
+	// Output:
+	// generation 2
+	//   rules[0] none → *.example.com
+	// 40 by rule 1 (*.example.com)
+}
+
+// A group has connections of its own.
+func ExampleTransport_Group() {
+	srv := hello()
+	defer srv.Close()
+	tr := &berth.Transport{}
+	defer tr.Close()
+
+	client := &http.Client{Transport: tr.Group("tenant 7")}
+	resp, err := client.Get(srv.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(tr.Groups(), tr.CloseGroup("tenant 7"))
+	// Output: [tenant 7] true
+}

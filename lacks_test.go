@@ -17,12 +17,19 @@ func TestMissingFeatureIsToldOnce(t *testing.T) {
 	defer tr.Close()
 	tr.init()
 	for range 3 {
-		tr.lacks("IP_LOCAL_PORT_RANGE (Linux 6.3)", errors.ErrUnsupported)
+		tr.lacks("IP_LOCAL_PORT_RANGE (Linux 6.3)", true, errors.ErrUnsupported)
 	}
 	if n := strings.Count(out.String(), "IP_LOCAL_PORT_RANGE"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, out.String())
 	}
+	if !strings.Contains(out.String(), "level=WARN") {
+		t.Errorf("%s: the configuration asked for it", out.String())
+	}
+	tr.lacks("another", false, errors.ErrUnsupported)
+	if !strings.Contains(out.String(), "level=INFO") {
+		t.Errorf("%s: nobody asked for the other", out.String())
+	}
 	silent := &Transport{}
 	silent.init()
-	silent.lacks("x", nil) // nobody listens
+	silent.lacks("x", false, nil) // nobody listens
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"slices"
@@ -185,13 +186,18 @@ func (ep *endpoint) portText() string {
 	return "this host is out of ports to " + ep.name
 }
 
-// lacks tells once of a feature that the kernel does not have.
-func (t *Transport) lacks(feature string, err error) {
+// lacks tells once of a feature that the kernel does not have: as a warning when the
+// configuration asks for it.
+func (t *Transport) lacks(feature string, asked bool, err error) {
 	if _, told := t.lacking.LoadOrStore(feature, true); told {
 		return
 	}
 	if log := t.edition.Load().config.Logger; log != nil {
-		log.Warn("berth: the kernel lacks a feature; going on without it", "feature", feature, "error", err)
+		level := slog.LevelInfo
+		if asked {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "berth: the kernel lacks a feature; going on without it", "feature", feature, "error", err)
 	}
 }
 

@@ -35,8 +35,9 @@ type Dialer struct {
 	Names   *Names  // remembers names; nil asks each time
 	Ports   *Ledger // counts ports; nil does not
 
-	// Lacks is told that the kernel lacks a feature, each time; nil is not.
-	Lacks func(feature string, err error)
+	// Lacks is told that the kernel lacks a feature, each time, and whether the
+	// configuration asked for it; nil is not.
+	Lacks func(feature string, asked bool, err error)
 }
 
 // Target is what is to be connected to.
@@ -224,24 +225,24 @@ func (d *Dialer) source(to netip.Addr, dest *Dest) net.Addr {
 // control sets a socket's options before it connects.
 func (d *Dialer) control(sc syscall.RawConn, bound bool) error {
 	return sc.Control(func(fd uintptr) {
-		lacks := func(feature string, err error) {
+		lacks := func(feature string, asked bool, err error) {
 			if err != nil && d.Lacks != nil {
-				d.Lacks(feature, err)
+				d.Lacks(feature, asked, err)
 			}
 		}
 		if bound {
-			lacks(featureBind, bindLate(fd))
+			lacks(featureBind, true, bindLate(fd))
 		}
 		r := d.LocalPorts
 		if d.Ports != nil {
 			if all := d.Ports.ports(); r == (PortRange{}) {
 				r = all
 			} else if r.Lo < all.Lo || r.Hi > all.Hi {
-				lacks(featurePorts, fmt.Errorf("%d to %d is not within the system's %d to %d, and has no effect", r.Lo, r.Hi, all.Lo, all.Hi))
+				lacks(featurePorts, true, fmt.Errorf("%d to %d is not within the system's %d to %d, and has no effect", r.Lo, r.Hi, all.Lo, all.Hi))
 			}
 		}
 		if r != (PortRange{}) {
-			lacks(featurePorts, setPorts(fd, r))
+			lacks(featurePorts, d.LocalPorts != (PortRange{}), setPorts(fd, r))
 		}
 	})
 }
