@@ -74,7 +74,8 @@ type Config struct {
 	// TLS is cloned for each endpoint: client certificates, roots, versions.
 	// ServerName is set to the host when it is empty, NextProtos by Protocols (but
 	// HTTP/2 is not offered if NextProtos is given without "h2"), and
-	// ClientSessionCache to a small one of the endpoint's own unless one is given.
+	// ClientSessionCache to a small one of the endpoint's own unless one is given, which
+	// groups other than the default do not use.
 	TLS *tls.Config `json:"-"`
 
 	// Protocols says what may be spoken. Default: HTTP/1.1, and over TLS HTTP/2

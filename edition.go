@@ -154,10 +154,10 @@ func (t *Transport) force(ed *edition, key endpointKey, proxy *url.URL, before *
 		return f
 	}
 	if key.scheme == "https" {
-		f.client = tlsConfig(f.settings.tls, key.host, f.protocols)
+		f.client = tlsConfig(f.settings.tls, key, f.protocols)
 	}
 	if proxy != nil && proxy.Scheme == "https" {
-		f.proxyTLS = cloneTLS(f.settings.tls, proxy.Hostname())
+		f.proxyTLS = cloneTLS(f.settings.tls, proxy.Hostname(), key.group)
 		f.proxyTLS.NextProtos = []string{"http/1.1"}
 	}
 	return f
@@ -195,8 +195,8 @@ func (f *inForce) replaces(before *inForce, mux bool) bool {
 
 // tlsConfig returns an endpoint's own TLS configuration. Where the caller's lists
 // protocols, those that it does not list are not offered.
-func tlsConfig(of *tls.Config, host string, p protocols) *tls.Config {
-	c := cloneTLS(of, host)
+func tlsConfig(of *tls.Config, key endpointKey, p protocols) *tls.Config {
+	c := cloneTLS(of, key.host, key.group)
 	if len(c.NextProtos) > 0 && !slices.Contains(c.NextProtos, "h2") && p.http1 {
 		p.http2 = false
 	}
@@ -204,7 +204,9 @@ func tlsConfig(of *tls.Config, host string, p protocols) *tls.Config {
 	return c
 }
 
-func cloneTLS(of *tls.Config, serverName string) *tls.Config {
+// cloneTLS makes one of the caller's. Groups never share sessions, not even by a cache of
+// the caller's.
+func cloneTLS(of *tls.Config, serverName, group string) *tls.Config {
 	c := of.Clone()
 	if c == nil {
 		c = &tls.Config{}
@@ -212,7 +214,7 @@ func cloneTLS(of *tls.Config, serverName string) *tls.Config {
 	if c.ServerName == "" {
 		c.ServerName = serverName
 	}
-	if c.ClientSessionCache == nil {
+	if c.ClientSessionCache == nil || group != "" {
 		c.ClientSessionCache = &dial.SessionCache{}
 	}
 	return c

@@ -209,6 +209,7 @@ func isolation(t *testing.T, proxied, mux bool) {
 			return c, nil
 		}
 	})
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(10) // the default group's alone
 	cfg := berth.Config{TLS: client, Proxy: berth.NoProxy, MaxGroups: 4, Policy: berth.Policy{MaxConns: 2, Lifetime: 50 * time.Millisecond}}
 	if proxied {
 		p := newProxy(t, "http", func(p *proxyServer) { p.user = "user:password" })

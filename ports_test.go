@@ -265,3 +265,45 @@ func TestLocalAddrs(t *testing.T) {
 		t.Errorf("an address that is not this host's: %v", err)
 	}
 }
+
+// A source address does not cost the ports of other destinations: a port is chosen at
+// connect, for the destination.
+func TestSourceAddressHasAllPortsForEachDestination(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("IP_BIND_ADDRESS_NO_PORT is Linux's")
+	}
+	const lo = 33200
+	tr := mustNew(t, berth.Config{Proxy: berth.NoProxy, LocalAddrs: []netip.Addr{netip.MustParseAddr("127.0.32.3")},
+		LocalPorts: berth.PortRange{Lo: lo, Hi: lo + 3}, Policy: berth.Policy{Close: berth.CloseReset}})
+	var servers []netip.AddrPort
+	for range 3 {
+		srv := httptest.NewServer(nil)
+		defer srv.Close()
+		servers = append(servers, netip.MustParseAddrPort(srv.Listener.Addr().String()))
+		ctx, cancel := context.WithTimeout(t.Context(), guard)
+		defer cancel()
+		if err := mustEndpoint(t, tr, srv.URL).Warm(ctx, 4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table, err := sockets.List(t.Context(), sockets.Filter{States: []sockets.State{sockets.Established}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uint16]int{}
+	for _, s := range table.Sockets {
+		for _, server := range servers {
+			if s.Remote == server {
+				seen[s.Local.Port()]++
+			}
+		}
+	}
+	if len(seen) > 4 {
+		t.Skipf("ports %v: the kernel has no IP_LOCAL_PORT_RANGE", seen)
+	}
+	for port, n := range seen {
+		if n != 3 {
+			t.Errorf("port %d has %d connections, want one to each of three servers", port, n)
+		}
+	}
+}
