@@ -81,7 +81,7 @@ func (t *Transport) Apply(cfg Config) (*Diff, error) {
 	t.steer.Lock()
 	defer t.steer.Unlock()
 	old := t.edition.Load()
-	ed := newEdition(cfg, old.n+1)
+	ed := t.newEdition(cfg, old.n+1)
 	d := t.diff(old, ed)
 	t.edition.Store(ed)
 	t.limits.set(ed)
@@ -101,7 +101,7 @@ func (t *Transport) Compare(cfg Config) (*Diff, error) {
 	t.steer.Lock()
 	defer t.steer.Unlock()
 	old := t.edition.Load()
-	return t.diff(old, newEdition(cfg, old.n+1)), nil
+	return t.diff(old, t.newEdition(cfg, old.n+1)), nil
 }
 
 // follow has endpoints do what holds for them now. t.steer is held.

@@ -2,6 +2,7 @@ package berth
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 type conn struct {
 	h1    h1.Conn
 	ep    *endpoint
-	f     *inForce    // as it was when the connection was opened
 	dest  *dial.Dest  // what it is counted for; nil when that is not known
 	lease *pool.Lease // of the exchange that runs; nil between exchanges
 }
@@ -66,8 +66,18 @@ func (c *conn) Lingers(why pool.Reason) bool {
 	return why == pool.ReasonClose && c.ep.now.Load().policy.Close == CloseServerFirst
 }
 
-// Place is the address and port at the other end, as far as Berth has chosen it.
-func (c *conn) Place() string { return c.dest.Name() }
+// Place is the address and port at the other end, where Berth has chosen it out of
+// several.
+func (c *conn) Place() string {
+	host := c.ep.key.host
+	if c.ep.proxy != nil {
+		host = c.ep.proxy.Hostname()
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return ""
+	}
+	return c.dest.Name()
+}
 
 // resets has the connection be closed by RST, if the policy wants it and nothing can be
 // lost by it, and says so.

@@ -25,8 +25,8 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		pc       pool.Conn = c
 		capacity           = 1
 	)
-	if err == nil && c.speaksHTTP2() {
-		pc, err = ep.openHTTP2(ctx, c, slot)
+	if err == nil && c.speaksHTTP2(f) {
+		pc, err = ep.openHTTP2(ctx, f, c, slot)
 		capacity = pool.Unsettled
 	}
 	if tr := f.config.Trace; tr != nil && tr.Dialed != nil {
@@ -62,7 +62,7 @@ func (ep *endpoint) connect(ctx context.Context, f *inForce) (c *conn, err error
 			dest.Closed(dial.EndedByUs)
 		}
 	}()
-	c = &conn{ep: ep, f: f, dest: dest}
+	c = &conn{ep: ep, dest: dest}
 	own := f.config.DialContext == nil
 	var proxyState *tls.ConnectionState
 	if ep.proxy != nil && ep.proxy.Scheme == "https" {
@@ -106,7 +106,7 @@ func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
 	if nc == nil {
 		return nil, errNoConn
 	}
-	c := &conn{ep: ep, f: f}
+	c := &conn{ep: ep}
 	c.h1.Init(nc, false, c)
 	switch tc := nc.(type) {
 	case *tls.Conn:
@@ -164,7 +164,7 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce) (net.Conn, *dial.Des
 func (ep *endpoint) tryConnect(ctx context.Context, f *inForce) (nc net.Conn, dest *dial.Dest, err error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
-	d := f.dialer(ep.t)
+	d := f.dialer
 	path := ""
 	switch {
 	case ep.key.scheme == "unix":
@@ -218,11 +218,11 @@ func (ep *endpoint) secureProxy(ctx context.Context, f *inForce, nc net.Conn) (n
 func proxyConnect(err error) error { return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} }
 
 // speaksHTTP2 says which protocol a new connection is for.
-func (c *conn) speaksHTTP2() bool {
-	if s := c.h1.State(); s != nil && c.f.client != nil {
-		return s.NegotiatedProtocol == "h2" && c.f.protocols.http2
+func (c *conn) speaksHTTP2(f *inForce) bool {
+	if s := c.h1.State(); s != nil && f.client != nil {
+		return s.NegotiatedProtocol == "h2" && f.protocols.http2
 	}
-	return c.f.client == nil && c.f.protocols.h2c
+	return f.client == nil && f.protocols.h2c
 }
 
 // protocols are those that an endpoint's connections may speak.
@@ -259,9 +259,9 @@ func (p protocols) alpn() []string {
 }
 
 // openHTTP2 begins HTTP/2 on a connection.
-func (ep *endpoint) openHTTP2(ctx context.Context, c *conn, slot *pool.Slot) (*muxConn, error) {
-	m := &muxConn{conn: c, slot: slot, opened: ep.t.now()}
-	hc, err := c.f.http2.Open(ctx, c.h1.NetConn(), c.h1.HangUp, m)
+func (ep *endpoint) openHTTP2(ctx context.Context, f *inForce, c *conn, slot *pool.Slot) (*muxConn, error) {
+	m := &muxConn{conn: c, slot: slot, opened: ep.t.now(), headerTimeout: f.streams.HeaderTimeout}
+	hc, err := f.http2.Open(ctx, c.h1.NetConn(), c.h1.HangUp, m)
 	if err != nil {
 		return nil, err
 	}

@@ -21,13 +21,14 @@ type edition struct {
 	rules     []pattern
 	protocols protocols
 	proxies   proxies
+	dialer    *dial.Dialer
 	routed    bool // a rule names a proxy
 
 	mu   sync.Mutex           // guards made
 	made map[string]*settings // by the rules that match
 }
 
-func newEdition(cfg Config, n uint64) *edition {
+func (t *Transport) newEdition(cfg Config, n uint64) *edition {
 	cfg.Rules = slices.Clone(cfg.Rules)
 	ed := &edition{n: n, config: cfg, made: map[string]*settings{}}
 	ed.protocols = protocolsFor(cfg.Protocols)
@@ -35,6 +36,8 @@ func newEdition(cfg Config, n uint64) *edition {
 		ed.protocols.http2 = false
 	}
 	ed.proxies = proxiesBy(cfg.Proxy)
+	ed.dialer = &dial.Dialer{DialContext: cfg.DialContext, Resolve: cfg.Resolve, LocalAddrs: cfg.LocalAddrs, LocalPorts: dial.PortRange(cfg.LocalPorts),
+		Process: cfg.PortBudget.budget(), Names: &t.names, Ports: t.ports, Lacks: t.lacks}
 	for i := range cfg.Rules {
 		r := &cfg.Rules[i]
 		p, err := parsePattern(r.Match)
@@ -161,13 +164,6 @@ func (t *Transport) force(ed *edition, key endpointKey, proxy *url.URL, before *
 		f.proxyTLS.NextProtos = []string{"http/1.1"}
 	}
 	return f
-}
-
-// dialer returns what opens connections.
-func (f *inForce) dialer(t *Transport) *dial.Dialer {
-	c := &f.config
-	return &dial.Dialer{DialContext: c.DialContext, Resolve: c.Resolve, LocalAddrs: c.LocalAddrs, LocalPorts: dial.PortRange(c.LocalPorts),
-		Process: c.PortBudget.budget(), Names: &t.names, Ports: t.ports, Lacks: t.lacks}
 }
 
 // mayHTTP2 says that connections may turn out to speak HTTP/2.

@@ -23,6 +23,8 @@ type muxConn struct {
 	h2     *h2.Conn
 	slot   *pool.Slot
 	opened int64
+
+	headerTimeout time.Duration // it was opened with
 }
 
 // ---- for the pool ----
@@ -192,7 +194,7 @@ func (m *muxConn) failed(err error, l *pool.Lease, fate pool.Fate) *h1.Error {
 			fate.Keep, fate.Reason = false, pool.ReasonError
 		}
 		if errors.Is(e.Err, h2.ErrHeaderTimeout) {
-			out.Err = &h1.HeaderTimeoutError{After: m.f.engine.HeaderTimeout}
+			out.Err = &h1.HeaderTimeoutError{After: m.headerTimeout}
 		}
 	}
 	if !m.h2.Live() {

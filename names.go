@@ -146,7 +146,7 @@ func (ep *endpoint) lookAgain() {
 	f := ep.now.Load()
 	t := ep.target(f)
 	if t.MaxTTL > 0 && ep.pool.Live() {
-		d := f.dialer(ep.t)
+		d := f.dialer
 		ctx, cancel := context.WithTimeout(ctx, or(f.policy.DialTimeout, defaultDialTimeout, defaultDialTimeout))
 		a, err := ep.t.names.Resolve(ctx, d.Query(t))
 		if err == nil {

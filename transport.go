@@ -51,7 +51,7 @@ func (t *Transport) init() {
 		t.endpoints.init()
 		t.ports = dial.NewLedger(t.clock)
 		t.limits.quota = pool.NewQuota(t.clock, &t.shared)
-		ed := newEdition(t.first, 1)
+		ed := t.newEdition(t.first, 1)
 		t.edition.Store(ed)
 		t.limits.set(ed)
 	})
