@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -165,32 +167,45 @@ func TestGroupsAreIsolated(t *testing.T) {
 func isolation(t *testing.T, proxied, mux bool) {
 	var (
 		mu       sync.Mutex
-		ofConn   = map[string]string{} // client address → group
+		ofConn   = map[int]string{} // the group of a connection, by its number
+		resumed  = map[int]int{}    // the connection whose session it resumes
+		numbers  = map[net.Conn]int{}
 		sessions = 0
 		shared   []string
 	)
+	number := func(c net.Conn) int { // addresses come again
+		if numbers[c] == 0 {
+			numbers[c] = len(numbers) + 1
+		}
+		return numbers[c]
+	}
+	type connKey struct{}
 	h := func(w http.ResponseWriter, req *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		group := req.Header.Get("Group")
-		if was, ok := ofConn[req.RemoteAddr]; ok && was != group {
-			shared = append(shared, fmt.Sprintf("%s was of %s, now of %s", req.RemoteAddr, was, group))
+		conn := number(req.Context().Value(connKey{}).(*tls.Conn).NetConn())
+		if was, ok := ofConn[conn]; ok && was != group {
+			shared = append(shared, fmt.Sprintf("connection %d was of %s, now of %s", conn, was, group))
 		}
-		ofConn[req.RemoteAddr] = group
+		ofConn[conn] = group
 		if req.TLS.DidResume {
 			sessions++
 		}
 	}
 	srv, client := newTLSServer(t, h, func(s *httptest.Server) {
 		s.EnableHTTP2 = mux
-		// A ticket carries the group of the connection that it was issued on.
+		s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+		// A ticket carries the number of the connection that it was issued on.
 		s.TLS = &tls.Config{}
 		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			c := s.TLS.Clone()
 			c.GetConfigForClient = nil
-			addr := hello.Conn.RemoteAddr().String()
+			mu.Lock()
+			conn := number(hello.Conn)
+			mu.Unlock()
 			c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
-				ss.Extra = append(ss.Extra, []byte("conn "+addr))
+				ss.Extra = append(ss.Extra, fmt.Appendf(nil, "conn %d", conn))
 				return s.TLS.EncryptTicket(cs, ss)
 			}
 			c.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
@@ -199,7 +214,7 @@ func isolation(t *testing.T, proxied, mux bool) {
 					for _, e := range ss.Extra {
 						if from, ok := bytes.CutPrefix(e, []byte("conn ")); ok {
 							mu.Lock()
-							ofConn[addr+" resumes"] = string(from)
+							resumed[conn], _ = strconv.Atoi(string(from))
 							mu.Unlock()
 						}
 					}
@@ -251,8 +266,8 @@ func isolation(t *testing.T, proxied, mux bool) {
 	wg.Wait()
 	mu.Lock()
 	defer mu.Unlock()
-	for conn, from := range ofConn {
-		if to, ok := strings.CutSuffix(conn, " resumes"); ok && ofConn[to] != "" && ofConn[from] != "" && ofConn[to] != ofConn[from] {
+	for to, from := range resumed {
+		if ofConn[to] != "" && ofConn[from] != "" && ofConn[to] != ofConn[from] {
 			shared = append(shared, fmt.Sprintf("a session of %s was resumed by %s", ofConn[from], ofConn[to]))
 		}
 	}

@@ -153,7 +153,8 @@ func (c *core) trimToNeed(now int64) {
 	surplus := min(used+c.idle.len-c.doomed-n.est, c.idle.len-c.doomed-c.cfg.MinIdle)
 	for s := c.idle.back; s != nil && surplus > 0; {
 		prev := s.prev
-		if s.doom == ReasonNone {
+		fresh := s.requests == 0 && now-s.born < c.window() // its request may come yet
+		if s.doom == ReasonNone && !fresh {
 			c.retire(s, ReasonSurplus)
 			surplus -= 2
 		}
