@@ -319,6 +319,7 @@ func TestEndOfStreamBeforeTheRequestIsSeen(t *testing.T) {
 // A record of TLS that comes right behind the response is nobody's: the connection
 // is not used again.
 func TestBytesBehindAResponseOverTLS(t *testing.T) {
+	written := make(chan struct{}, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, rw, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -334,6 +335,7 @@ func TestBytesBehindAResponseOverTLS(t *testing.T) {
 			}
 			if r.URL.Path == "/evil" {
 				sec.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
+				written <- struct{}{}
 			}
 			if r, err = http.ReadRequest(rw.Reader); err != nil {
 				return
@@ -360,6 +362,7 @@ func TestBytesBehindAResponseOverTLS(t *testing.T) {
 			t.Fatalf("request %d got %q", i, b)
 		}
 		if path == "/evil" {
+			<-written
 			<-time.After(3 * time.Millisecond) // let it arrive: within a moment trust is blind
 		}
 	}
