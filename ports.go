@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -218,7 +219,7 @@ func (ep *endpoint) exhaustedError(r dial.Resource, err error) error {
 			break
 		}
 		if addr, ok := op.Addr.(*net.TCPAddr); ok {
-			e.Usage = portUsage(ep.t.ports.UsageOf(addr.AddrPort()))
+			e.Usage = portUsage(ep.now.Load().dialer.UsageOf(netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))))
 		}
 	}
 	return e

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -186,6 +187,38 @@ func TestCloseAutoResetsWhenPortsAreScarce(t *testing.T) {
 	})
 }
 
+// quietPorts returns a range of n ephemeral ports that no socket of this host has: the port
+// of a listener, and of what it accepted, is taken for all destinations.
+func quietPorts(t *testing.T, n int) berth.PortRange {
+	t.Helper()
+	lo, hi, err := sockets.EphemeralPorts()
+	if err != nil {
+		t.Skip(err)
+	}
+	table, err := sockets.List(t.Context(), sockets.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := map[uint16]bool{}
+	for _, s := range table.Sockets {
+		taken[s.Local.Port()] = true
+	}
+	free, at := 0, int(lo)+rand.IntN(int(hi)-int(lo)-n)
+	for range int(hi) - int(lo) {
+		if at++; at > int(hi) {
+			at, free = int(lo), 0
+		}
+		if free++; taken[uint16(at)] {
+			free = 0
+		}
+		if free == n {
+			return berth.PortRange{Lo: uint16(at - n + 1), Hi: uint16(at)}
+		}
+	}
+	t.Skipf("no %d ports in a row are free: the host is too busy", n)
+	panic("unreachable")
+}
+
 // When the kernel has no port left and no connection lives to wait for, a request waits
 // for one within its time, instead of failing.
 func TestKernelWithoutPortsIsWaitedFor(t *testing.T) {
@@ -194,8 +227,8 @@ func TestKernelWithoutPortsIsWaitedFor(t *testing.T) {
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "a") }))
 	defer srv.Close()
-	lo := uint16(33100)
-	cfg := berth.Config{Proxy: berth.NoProxy, LocalPorts: berth.PortRange{Lo: lo, Hi: lo + 3}, Policy: berth.Policy{Close: berth.CloseReset}}
+	quiet := quietPorts(t, 4)
+	cfg := berth.Config{Proxy: berth.NoProxy, LocalPorts: quiet, Policy: berth.Policy{Close: berth.CloseReset}}
 	first := mustNew(t, cfg)
 	if err := mustEndpoint(t, first, srv.URL).Warm(t.Context(), 4); err != nil {
 		t.Fatal(err)
@@ -211,7 +244,7 @@ func TestKernelWithoutPortsIsWaitedFor(t *testing.T) {
 		}
 	}
 	for p := range used {
-		if p < lo || p > lo+3 {
+		if p < quiet.Lo || p > quiet.Hi {
 			t.Skipf("the kernel took port %d: it has no IP_LOCAL_PORT_RANGE", p)
 		}
 	}
@@ -221,7 +254,7 @@ func TestKernelWithoutPortsIsWaitedFor(t *testing.T) {
 	req, _ := http.NewRequestWithContext(ctx, "GET", srv.URL, nil)
 	_, err = second.RoundTrip(req)
 	p, is := errors.AsType[*berth.PortsExhaustedError](err)
-	if !is || p.Resource != "ports" || p.Code() != "BERTH1004" || !strings.Contains(err.Error(), "ports") || p.InUse < 0 {
+	if !is || p.Resource != "ports" || p.Usage.Ports != 4 || p.Code() != "BERTH1004" || !strings.Contains(err.Error(), "ports") || p.InUse < 0 {
 		t.Fatalf("with all ports taken: %v", err)
 	}
 	got := make(chan error, 1)
@@ -272,9 +305,8 @@ func TestSourceAddressHasAllPortsForEachDestination(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("IP_BIND_ADDRESS_NO_PORT is Linux's")
 	}
-	const lo = 33200
 	tr := mustNew(t, berth.Config{Proxy: berth.NoProxy, LocalAddrs: []netip.Addr{netip.MustParseAddr("127.0.32.3")},
-		LocalPorts: berth.PortRange{Lo: lo, Hi: lo + 3}, Policy: berth.Policy{Close: berth.CloseReset}})
+		LocalPorts: quietPorts(t, 4), Policy: berth.Policy{Close: berth.CloseReset}})
 	var servers []netip.AddrPort
 	for range 3 {
 		srv := httptest.NewServer(nil)

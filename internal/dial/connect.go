@@ -194,12 +194,24 @@ func (d *Dialer) count(addr netip.AddrPort, t *Target) (*Dest, error) {
 	if d.Ports == nil {
 		return nil, nil
 	}
+	local := Budget{Ports: d.ports(), HoldFIN: timeWait(addr.Addr())}
+	return d.Ports.take(addr, local, t.Budget, d.Process)
+}
+
+// ports returns how many ports connections to one destination may come from.
+func (d *Dialer) ports() int {
 	r := d.LocalPorts
 	if r == (PortRange{}) {
 		r = d.Ports.ports()
 	}
-	local := Budget{Ports: r.count() * max(len(d.LocalAddrs), 1), HoldFIN: timeWait(addr.Addr())}
-	return d.Ports.take(addr, local, t.Budget, d.Process)
+	return r.count() * max(len(d.LocalAddrs), 1)
+}
+
+// UsageOf returns what a destination takes of this host's ports. d.Ports must be set.
+func (d *Dialer) UsageOf(addr netip.AddrPort) Usage {
+	u := d.Ports.UsageOf(addr)
+	u.Ports = d.ports()
+	return u
 }
 
 // source returns the local address for a connection; nil is any.
