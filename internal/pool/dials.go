@@ -18,8 +18,9 @@ func (c *core) admitted(s *Slot, now int64) {
 
 // declined ends a dial that nobody waits for, before it began: MinIdle has to wait.
 func (c *core) declined(s *Slot, now int64) {
-	c.topUpAt = now + topUpPause
-	c.warm = 0
+	if s.why == WhyReady {
+		c.topUpAt, c.warm = now+topUpPause, 0
+	}
 	s.dial.cancelled = true
 	c.doubt(s)
 	c.dialFailed(s, context.Canceled, false, now)
