@@ -14,10 +14,18 @@
 // # Words
 //
 // An endpoint is everything that makes two connections interchangeable: scheme,
-// host, port, TLS identity and proxy. It has one pool and one [Policy]. A lease is one
+// host, port, proxy and group. It has one pool, and at any time one [Policy] and one
+// TLS configuration, which [Rule] and [Transport.Apply] can change while it runs. A lease is one
 // request's hold on a connection, from the moment it gets it until the last byte
 // of the response has arrived. A waiter is a request that has no lease yet; the
 // oldest is served first.
+//
+// # Steering
+//
+// [Config] has a policy for all, and rules for some. [Transport.Apply] puts another one
+// in force while requests run; package policyfile does it for a file. [Endpoint] has the
+// operations: Drain, Reconnect, Warm, Pause. A [Group] has connections of its own.
+// docs/steering.md tells it whole.
 //
 // # Errors
 //

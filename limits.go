@@ -52,7 +52,7 @@ func (l *limits) over(key endpointKey, perHost int, member bool) (list []*pool.L
 	defer l.mu.Unlock()
 	host = l.hosts[base]
 	if host == nil && perHost > 0 {
-		host = &hostLimit{Limit: pool.Limit{Name: "host max, all groups"}}
+		host = &hostLimit{Limit: pool.MakeLimit("host max, all groups", unlimited(perHost))}
 		if l.hosts == nil {
 			l.hosts = map[endpointKey]*hostLimit{}
 		}
@@ -79,17 +79,13 @@ func (l *limits) left(key endpointKey, m *pool.Member) {
 	}
 }
 
-// joinNew puts an endpoint under its limits before anybody knows it.
+// joinNew puts an endpoint under its limits before anybody knows it. It has no connection:
+// nothing follows from it, and the table's lock may be held.
 func (ep *endpoint) joinNew(f *inForce) {
 	l := &ep.t.limits
-	list, host := l.over(ep.key, f.policy.MaxConnsPerHost, true)
-	if len(list) == 0 {
-		return
+	if list, _ := l.over(ep.key, f.policy.MaxConnsPerHost, true); len(list) > 0 {
+		ep.member.Store(l.quota.Join(ep.pool, list...))
 	}
-	if host != nil {
-		l.quota.SetMax(&host.Limit, unlimited(f.policy.MaxConnsPerHost))
-	}
-	ep.member.Store(l.quota.Join(ep.pool, list...))
 }
 
 // join puts an endpoint that exists under the limits that hold now. t.steer is held.

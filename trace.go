@@ -14,8 +14,9 @@ import (
 )
 
 // Trace is told what connections do. A nil function costs nothing. Functions are
-// called on the goroutine at work, with no lock held, several at a time; they must
-// not block. What one request sees is net/http/httptrace's affair, which is served
+// called on the goroutine at work, several at a time; they must not block, and must
+// not call [Transport.Apply] or [Endpoint.SetPolicy], which may be at work. Nothing
+// else is locked meanwhile. What one request sees is net/http/httptrace's affair, which is served
 // as well.
 type Trace struct {
 	Dialed   func(DialInfo)    // a dial has ended

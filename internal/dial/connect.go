@@ -178,7 +178,7 @@ func (d *Dialer) connect(ctx context.Context, addr netip.AddrPort, t *Target) (n
 		if dest != nil {
 			dest.untake()
 		}
-		if d.Names != nil && ctx.Err() == nil && Exhausted(err) == None {
+		if d.Names != nil && ctx.Err() == nil && Exhausted(err) == None && !isAddr(t.Host) {
 			d.Names.Failed(t.Host, addr.Addr())
 		}
 		return nil, err

@@ -27,13 +27,16 @@ type Quota struct {
 	owed    int      // of all members
 }
 
-// Limit is a number of connections.
+// Limit is a number of connections; the zero Limit allows none.
 type Limit struct {
 	Name string // for people: what it bounds
 	max  int
 	used int // slots that were admitted and live
 	owed int // connections that pools were asked to give up for it
 }
+
+// MakeLimit returns a Limit of n.
+func MakeLimit(name string, n int) Limit { return Limit{Name: name, max: n} }
 
 // Member is a pool's part in a Quota, and its Admission.
 type Member struct {
@@ -56,7 +59,7 @@ func NewQuota(clock func() int64, shared *Shared) *Quota {
 	return &Quota{clock: clock, hungry: &shared.Hungry}
 }
 
-// SetMax sets a limit; a new one is &Limit{}. When it is lowered below what is in use,
+// SetMax changes a limit. When it is lowered below what is in use,
 // idle connections are closed, longest idle first, and busy ones after their exchange.
 func (q *Quota) SetMax(l *Limit, n int) {
 	q.mu.Lock()
