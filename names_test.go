@@ -279,3 +279,30 @@ func TestAddressIsSetAside(t *testing.T) {
 		}
 	})
 }
+
+// Where nobody watches the name, a dial tries the address again after a minute.
+func TestAddressIsNotSetAsideForEver(t *testing.T) {
+	inZone(t, berth.Policy{MaxRequestsPerConn: 1, DNSMaxTTL: -1}, 2, origin.Serve(ok("a")), func(n *named) {
+		var down atomic.Bool
+		down.Store(true)
+		n.net.OnDial = func(_ context.Context, addr string) error {
+			if addr == address(0)+":80" && down.Load() {
+				return &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+			}
+			return nil
+		}
+		n.zone.set(time.Minute, nil, address(0), address(1))
+		for range 10 {
+			n.get("/")
+		}
+		down.Store(false)
+		time.Sleep(2 * time.Minute)
+		before := n.count()
+		for range 10 {
+			n.get("/")
+		}
+		if got := n.count()[0] - before[0]; got < 4 {
+			n.Errorf("it has had %d of 10 requests since", got)
+		}
+	})
+}

@@ -223,7 +223,8 @@ func (n *Names) Worked(host string, addr netip.Addr) {
 	}
 }
 
-// Aside reports whether an address is set aside now.
+// Aside reports whether an address is set aside now. When nobody has tried it again for
+// long, because nobody looks after the name, the next dial may.
 func (n *Names) Aside(host string, addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -231,8 +232,8 @@ func (n *Names) Aside(host string, addr netip.Addr) bool {
 	if e == nil {
 		return false
 	}
-	_, is := e.aside[addr]
-	return is
+	a, is := e.aside[addr]
+	return is && time.Now().Before(a.until.Add(asideMax))
 }
 
 // Due returns the addresses that were set aside long enough: they are to be tried again.
