@@ -118,7 +118,7 @@ func (t *Transport) follow(eps []*endpoint) {
 		if f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(before, f) {
 			ep.pool.Reconnect()
 		}
-		ep.followName(f)
+		ep.followName(before, f)
 	}
 }
 

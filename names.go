@@ -91,8 +91,12 @@ func (ep *endpoint) watchName(f *inForce, d *dial.Dest) {
 	}
 }
 
-// followName has the name be resolved anew when what holds for it has changed.
-func (ep *endpoint) followName(*inForce) {
+// followName has the name be resolved anew when what holds for that has changed.
+func (ep *endpoint) followName(before, f *inForce) {
+	if f.policy.DNSMinTTL == before.policy.DNSMinTTL && f.policy.DNSMaxTTL == before.policy.DNSMaxTTL && same(f.config.Resolve, before.config.Resolve) {
+		return
+	}
+	ep.t.names.Expire(ep.target(f).Host)
 	if w := ep.watch.Load(); w != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -306,3 +306,33 @@ func TestAddressIsNotSetAsideForEver(t *testing.T) {
 		}
 	})
 }
+
+// A change of the resolver, or of how long it is believed, holds at once.
+func TestNameFollowsAChangedResolver(t *testing.T) {
+	inZone(t, berth.Policy{}, 2, origin.Serve(ok("a")), func(n *named) {
+		n.zone.set(time.Hour, nil, address(0))
+		n.get("/")
+		var other zone
+		other.set(time.Hour, nil, address(1))
+		cfg := n.tr.Config()
+		cfg.Resolve = other.resolve
+		if _, err := n.tr.Apply(cfg); err != nil {
+			n.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		n.get("/")
+		if n.open(0) != 0 || n.open(1) != 1 {
+			n.Errorf("%d old connections, %d new", n.open(0), n.open(1))
+		}
+		cfg = n.tr.Config()
+		cfg.Policy.DNSMaxTTL = time.Second
+		if _, err := n.tr.Apply(cfg); err != nil {
+			n.Fatal(err)
+		}
+		before := other.lookups()
+		time.Sleep(5 * time.Second)
+		if got := other.lookups() - before; got < 4 {
+			n.Errorf("%d lookups in 5 s with a TTL of at most 1 s", got)
+		}
+	})
+}

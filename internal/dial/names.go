@@ -194,6 +194,15 @@ func (n *Names) Until(host string) (until time.Time, changed int) {
 	return time.Time{}, 0
 }
 
+// Expire has a name be asked for anew.
+func (n *Names) Expire(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e := n.m[host]; e != nil {
+		e.until = time.Time{}
+	}
+}
+
 // Failed sets an address of a name aside.
 func (n *Names) Failed(host string, addr netip.Addr) {
 	n.mu.Lock()
