@@ -88,6 +88,9 @@ func (t *Transport) Apply(cfg Config) (*Diff, error) {
 	if !ed.sameWays(old) {
 		t.endpoints.forgetAliases() // the next requests may belong elsewhere
 	}
+	if !same(ed.config.Resolve, old.config.Resolve) {
+		t.names.ExpireAll()
+	}
 	t.follow(t.endpoints.all())
 	return d, nil
 }

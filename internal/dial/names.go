@@ -203,6 +203,15 @@ func (n *Names) Expire(host string) {
 	}
 }
 
+// ExpireAll has every name be asked for anew.
+func (n *Names) ExpireAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range n.m {
+		e.until = time.Time{}
+	}
+}
+
 // Failed sets an address of a name aside.
 func (n *Names) Failed(host string, addr netip.Addr) {
 	n.mu.Lock()
