@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // Diff is what [Transport.Apply] changes.
@@ -121,6 +122,12 @@ func (t *Transport) follow(eps []*endpoint) {
 		if f.replaces(before, ep.expected.Load() != 1) || ep.misrouted(before, f) {
 			ep.pool.Reconnect()
 		}
+		if is := f.mayHTTP2(); is != before.mayHTTP2() {
+			ep.expect(1)
+			if is {
+				ep.expect(f.unknown())
+			}
+		}
 		ep.followName(before, f)
 	}
 }
@@ -193,7 +200,8 @@ func (t *Transport) diff(old, ed *edition) *Diff {
 	for _, f := range []string{"Proxy", "DialContext", "DialTLSContext", "Resolve", "Protocols", "HTTP2", "Logger", "Trace",
 		"GetProxyConnectHeader", "OnProxyConnectResponse"} {
 		x, y := reflect.ValueOf(a).Elem().FieldByName(f), reflect.ValueOf(b).Elem().FieldByName(f)
-		if x.Pointer() != y.Pointer() {
+		// A function is its closure: those of http.ProxyURL have the same code.
+		if *(*unsafe.Pointer)(x.Addr().UnsafePointer()) != *(*unsafe.Pointer)(y.Addr().UnsafePointer()) {
 			d.Changes = append(d.Changes, Change{f, set(x), set(y)})
 		}
 	}

@@ -91,8 +91,12 @@ func TestChangeOfTheProxy(t *testing.T) {
 	} {
 		cfg := tr.Config()
 		by(&cfg)
-		if _, err := tr.Apply(cfg); err != nil {
+		d, err := tr.Apply(cfg)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if step > 0 && len(d.Changes) == 0 {
+			t.Errorf("step %d: nothing is said to change", step)
 		}
 		_, _, oldBefore := old.seen()
 		_, _, otherBefore := other.seen()
@@ -147,4 +151,33 @@ func TestHTTP2FollowsAChangedPolicy(t *testing.T) {
 			r.Errorf("drained after %v: %v", time.Since(start), err)
 		}
 	})
+}
+
+// Protocols that are allowed later are spoken by the next connections.
+func TestChangeOfProtocols(t *testing.T) {
+	srv, client := newTLSServer(t, proto, h2Too)
+	http1 := new(http.Protocols)
+	http1.SetHTTP1(true)
+	tr := mustNew(t, berth.Config{TLS: client, Protocols: http1, Proxy: berth.NoProxy})
+	wantGet(t, tr, srv.URL, "HTTP/1.1")
+	cfg := tr.Config()
+	cfg.Protocols = nil
+	if _, err := tr.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	before := srv.opened.Load()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { wantGet(t, tr, srv.URL, "HTTP/2.0") })
+	}
+	wg.Wait()
+	if n := srv.opened.Load() - before; n != 1 {
+		t.Errorf("%d connections for a burst", n)
+	}
+	cfg = tr.Config()
+	cfg.Protocols = http1
+	if _, err := tr.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	wantGet(t, tr, srv.URL, "HTTP/1.1")
 }
