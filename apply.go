@@ -93,6 +93,7 @@ func (t *Transport) Apply(cfg Config) (*Diff, error) {
 		t.names.ExpireAll()
 	}
 	t.follow(t.endpoints.all())
+	t.ports.Wake()
 	return d, nil
 }
 

@@ -18,9 +18,16 @@ import (
 // Dial opens a connection for the pool.
 func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, error) {
 	ctx = gatedTrace(ctx)
-	f := ep.now.Load()
 	start := ep.t.now()
-	c, err := ep.connect(ctx, f)
+	var (
+		f   *inForce
+		c   *conn
+		err error
+	)
+	for again := true; again; again = err != nil && ep.awaitPort(ctx, err, f) {
+		f = ep.now.Load() // while it waited for a port there may have come more
+		c, err = ep.connect(ctx, f)
+	}
 	var (
 		pc       pool.Conn = c
 		capacity           = 1
@@ -152,16 +159,7 @@ func (e *dialTimeout) Temporary() bool { return true }
 
 // socket connects to the origin, or to the proxy that is in front of it. The destination
 // is nil where no port was counted.
-func (ep *endpoint) socket(ctx context.Context, f *inForce) (net.Conn, *dial.Dest, error) {
-	for {
-		nc, dest, err := ep.tryConnect(ctx, f)
-		if err == nil || !ep.awaitPort(ctx, err, f) {
-			return nc, dest, err
-		}
-	}
-}
-
-func (ep *endpoint) tryConnect(ctx context.Context, f *inForce) (nc net.Conn, dest *dial.Dest, err error) {
+func (ep *endpoint) socket(ctx context.Context, f *inForce) (nc net.Conn, dest *dial.Dest, err error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
 	d := f.dialer

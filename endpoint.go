@@ -251,6 +251,7 @@ func (e *Endpoint) SetPolicy(p Policy) error {
 		}
 	}
 	t.follow(eps)
+	t.ports.Wake()
 	return nil
 }
 

@@ -98,6 +98,23 @@ func TestPortBudgetOfTheProcess(t *testing.T) {
 	})
 }
 
+// Who waits for a port hears of a larger budget at once.
+func TestRaisedPortBudgetWakesDials(t *testing.T) {
+	inZone(t, berth.Policy{PortBudget: berth.PortBudget{Ports: 2, HoldAfterFIN: time.Hour}}, 1, origin.Latency(time.Second, ok("a")), func(n *named) {
+		n.zone.set(time.Hour, nil, address(0))
+		start := time.Now()
+		done := n.send(6, "/")
+		time.Sleep(100 * time.Millisecond)
+		if err := n.endpoint().SetPolicy(berth.Policy{PortBudget: berth.PortBudget{Ports: 100}}); err != nil {
+			n.Fatal(err)
+		}
+		n.none(done)
+		if d := time.Since(start); d > 1500*time.Millisecond {
+			n.Errorf("six requests of a second took %v", d)
+		}
+	})
+}
+
 // roundTrips opens n connections, one after the other, and has them all closed.
 func roundTrips(t *testing.T, tr *berth.Transport, url string, n int) {
 	t.Helper()

@@ -300,6 +300,13 @@ func (l *Ledger) tell() {
 	}
 }
 
+// Wake tells whoever waits for a port that there may be more.
+func (l *Ledger) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell()
+}
+
 // Freed returns a channel that is closed when the next port is given back.
 func (l *Ledger) Freed() <-chan struct{} {
 	l.mu.Lock()
