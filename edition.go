@@ -115,8 +115,12 @@ func (ed *edition) make(sig []byte, own *Policy) *settings {
 	m.add(&ed.config.Policy, nil, "")
 	s.policy = m.policy
 	p := &s.policy
-	if p.MaxConns > 0 && p.MaxIdle > p.MaxConns { // of different rules
+	// Values of different rules may not go together, which nobody could have refused.
+	if p.MaxConns > 0 && p.MaxIdle > p.MaxConns {
 		p.MaxIdle = p.MaxConns
+	}
+	if p.Lifetime > 0 && p.Lifetime < minIdleLifetime {
+		p.MinIdle = 0
 	}
 	s.engine = *p.engine()
 	s.pool = p.pool()

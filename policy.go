@@ -215,6 +215,7 @@ const (
 
 // What is no policy yet.
 const (
+	minIdleLifetime = time.Second // connections that are kept ready live at least so long
 	sweepPeriod   = 5 * time.Second // a connection that the peer closed is found after at most this
 	livenessAfter = time.Millisecond
 	starvedAfter  = time.Second
@@ -233,7 +234,7 @@ func (p *Policy) validate(prefix string) error {
 		return bad("MinIdle", "%d is more than MaxIdle, which is %d", p.MinIdle, max(p.MaxIdle, 0))
 	case p.MinIdle > 0 && p.MaxConns > 0 && p.MinIdle > p.MaxConns:
 		return bad("MinIdle", "%d is more than MaxConns, which is %d", p.MinIdle, p.MaxConns)
-	case p.MinIdle > 0 && p.Lifetime > 0 && p.Lifetime < time.Second:
+	case p.MinIdle > 0 && p.Lifetime > 0 && p.Lifetime < minIdleLifetime:
 		return bad("MinIdle", "needs a Lifetime of a second at least, or connections are opened without end")
 	case p.Order != "" && p.Order != LIFO && p.Order != FIFO && p.Order != Spread:
 		return bad("Order", "%q is none of lifo, fifo, spread", p.Order)
