@@ -215,11 +215,11 @@ const (
 
 // What is no policy yet.
 const (
-	minIdleLifetime = time.Second // connections that are kept ready live at least so long
-	sweepPeriod   = 5 * time.Second // a connection that the peer closed is found after at most this
-	livenessAfter = time.Millisecond
-	starvedAfter  = time.Second
-	forgetAfter   = 2 * time.Minute
+	minIdleLifetime = time.Second     // connections that are kept ready live at least so long
+	sweepPeriod     = 5 * time.Second // a connection that the peer closed is found after at most this
+	livenessAfter   = time.Millisecond
+	starvedAfter    = time.Second
+	forgetAfter     = 2 * time.Minute
 )
 
 // validate names the first field that holds what makes no sense.
