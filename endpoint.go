@@ -118,8 +118,8 @@ func (t *Transport) proxyOf(ed *edition, req *http.Request) (*url.URL, error) {
 // addEndpoint returns the endpoint with that key, made if there is none, and remembers
 // the alias for it unless it is zero.
 func (t *Transport) addEndpoint(key endpointKey, a alias, proxy *url.URL) (*endpoint, error) {
-	for try := 0; ; try++ {
-		ep, err := t.endpoints.add(key, a, func() (*endpoint, error) {
+	add := func() (*endpoint, error) {
+		return t.endpoints.add(key, a, func() (*endpoint, error) {
 			if key.group != "" {
 				if err := t.groups.begin(key.group, t.edition.Load().config.MaxGroups); err != nil {
 					return nil, err
@@ -127,7 +127,15 @@ func (t *Transport) addEndpoint(key endpointKey, a alias, proxy *url.URL) (*endp
 			}
 			return t.newEndpoint(key, proxy), nil
 		})
-		if err == nil || try == evictTries || !errors.As(err, new(*TooManyGroupsError)) || !t.evictGroup() {
+	}
+	ep, err := add()
+	if err == nil || !errors.As(err, new(*TooManyGroupsError)) {
+		return ep, err
+	}
+	t.groups.evicting.Lock()
+	defer t.groups.evicting.Unlock()
+	for {
+		if ep, err = add(); err == nil || !errors.As(err, new(*TooManyGroupsError)) || !t.evictGroup() {
 			return ep, err
 		}
 	}
@@ -177,10 +185,15 @@ func (ep *endpoint) Starved(s *pool.Snapshot) {
 }
 
 // Empty is told when the endpoint has held nothing for forgetAfter.
-func (ep *endpoint) Empty() {
-	if ep.pool.Forget() {
-		ep.t.removeEndpoint(ep)
+func (ep *endpoint) Empty() { ep.forget() }
+
+// forget gives the endpoint up if it holds nothing, and reports whether it did.
+func (ep *endpoint) forget() bool {
+	if !ep.pool.Forget() {
+		return false
 	}
+	ep.t.removeEndpoint(ep)
+	return true
 }
 
 // removeEndpoint forgets an endpoint whose pool has been given up.

@@ -1,6 +1,7 @@
 package berth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -121,7 +122,7 @@ func (t *Transport) closeGroup(member func(*endpoint) bool) (existed bool) {
 		existed = existed || s.Dialing+s.Leased+s.Idle+s.Draining+s.Waiting > 0
 		ep.pool.Reconnect()
 		ep.pool.CloseIdle()
-		ep.Empty()
+		ep.forget()
 	}
 	return existed
 }
@@ -161,10 +162,10 @@ func (e *TooManyGroupsError) Code() string { return "BERTH1017" }
 type groupTable struct {
 	mu        sync.Mutex
 	endpoints map[string]int // by group; at least 1
-}
 
-// evictTries is how many groups are ended for the sake of one: others may take the room.
-const evictTries = 3
+	// evicting is held by who ends a group for the sake of another, until that has begun.
+	evicting sync.Mutex
+}
 
 // begin counts an endpoint of a group. The error is a *TooManyGroupsError.
 func (g *groupTable) begin(name string, limit int) error {
@@ -202,20 +203,24 @@ func (t *Transport) evictGroup() bool {
 		u.latest = max(u.latest, since)
 		u.eps = append(u.eps, ep)
 	}
-	var oldest *use
+	var idle []*use
 	for _, u := range groups {
-		if !u.busy && (oldest == nil || u.latest < oldest.latest) {
-			oldest = u
+		if !u.busy {
+			idle = append(idle, u)
 		}
 	}
-	if oldest == nil {
-		return false
+	slices.SortFunc(idle, func(a, b *use) int { return cmp.Compare(a.latest, b.latest) })
+	for _, u := range idle {
+		gone := true
+		for _, ep := range u.eps {
+			ep.pool.CloseIdle()
+			gone = ep.forget() && gone // unless a request came, or a close takes its time
+		}
+		if gone {
+			return true
+		}
 	}
-	for _, ep := range oldest.eps {
-		ep.pool.CloseIdle()
-		ep.Empty() // unless a request came meanwhile
-	}
-	return true
+	return false
 }
 
 // ended takes it off the count.

@@ -59,6 +59,27 @@ func TestC73GroupPerRequestIsBounded(t *testing.T) {
 	})
 }
 
+// Groups that come at once do not end each other before their first request.
+func TestGroupsAtOnceAllGetTheirRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, berth.Config{MaxGroups: 8}, origin.Latency(time.Millisecond, ok("a")))
+		for round := range 50 {
+			var waits []func() (int, error)
+			for i := range 8 {
+				waits = append(waits, r.sendTo(r.tr.Group(fmt.Sprint(round, " ", i)), 1, rigURL))
+			}
+			for _, w := range waits {
+				r.none(w)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if dials := r.dials(); dials != 400 {
+			t.Errorf("%d connections for 400 groups", dials)
+		}
+		r.close()
+	})
+}
+
 // Groups that are in use are not ended for others: the error says what to do.
 func TestTooManyGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,10 @@
 
 package pool
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // SetConfig puts other limits in force at once. Raised ones wake the queue,
 // lowered ones cut no active request. cfg must not change afterwards.
@@ -157,11 +160,12 @@ func (p *Pool) Conns() (open []*Slot) {
 	return open
 }
 
-// Busy reports whether a request waits, or holds a connection, or one is being opened;
-// if not, since when.
+// Busy reports whether a request waits, or holds a connection, or one is being opened, or
+// the pool was made a moment ago for a request that is about to come; if not, since when.
 func (p *Pool) Busy() (busy bool, since int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.core
-	return c.leases.len+c.waiters.len+c.n[StateDialing] > 0, c.lastUse
+	begun := c.lastUse == 0 && c.emptySince != never && p.now()-c.emptySince < int64(time.Second)
+	return begun || c.leases.len+c.waiters.len+c.n[StateDialing] > 0, c.lastUse
 }
