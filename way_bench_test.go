@@ -1,0 +1,42 @@
+package berth
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/berth-go/berth/internal/pool"
+)
+
+// What a request spends beside its exchange: its group, its endpoint, what holds for it, a
+// connection and giving that back.
+func BenchmarkWayToAConnection(b *testing.B) {
+	socket, other := net.Pipe()
+	defer other.Close()
+	tr, err := New(Config{DialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil }, Proxy: NoProxy})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tr.Close()
+	tr.init()
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://origin.example/path", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		ep, err := tr.endpointFor(req, groupOf(ctx))
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := ep.acquire(ctx, ep.now.Load(), req, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = l.Last()
+		l.Release(tr.now(), pool.Fate{Keep: true, MaxLeft: -1})
+	}
+}
