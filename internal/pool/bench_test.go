@@ -279,3 +279,30 @@ func (placedOwner) Dial(context.Context, *Slot) (Conn, int, error) { return plac
 type placedConn struct{ benchConn }
 
 func (placedConn) Place() string { return "192.0.2.1:80" }
+
+// What it takes to find the connection that is idle for longest among ten thousand pools.
+func BenchmarkQuotaVictim(b *testing.B) {
+	cfg := Config{MaxConns: 4, MaxIdle: Unlimited, MaxWaiters: Unlimited, MaxDials: 100, MaxRequests: Unlimited, Expect: 1,
+		IdleTimeout: Never, Lifetime: Never, Sweep: Never, OrphanGrace: time.Second, WarnAfter: time.Minute, Forget: Never}
+	base := time.Now()
+	clock := func() int64 { return int64(time.Since(base)) + 1 }
+	shared := new(Shared)
+	q := NewQuota(clock, shared)
+	limit := MakeLimit("", Unlimited)
+	var last *Member
+	for range 10_000 {
+		p := New(placedOwner{}, nil, clock, &cfg, shared)
+		last = q.Join(p, &limit)
+		if err := p.Warm(b.Context(), 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		q.mu.Lock()
+		v, _ := q.victim(&limit, last)
+		q.mu.Unlock()
+		if v == nil {
+			b.Fatal("nobody is idle")
+		}
+	}
+}
