@@ -33,7 +33,9 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		capacity           = 1
 	)
 	if err == nil && c.speaksHTTP2(f) {
-		pc, err = ep.openHTTP2(ctx, f, c, slot)
+		if pc, err = ep.openHTTP2(ctx, f, c, slot); err != nil {
+			c.dest.Closed(dial.EndedByUs)
+		}
 		capacity = pool.Unsettled
 	}
 	if tr := f.config.Trace; tr != nil && tr.Dialed != nil {

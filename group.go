@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -32,7 +33,7 @@ func (t *Transport) Group(name string) *Group {
 func newGroup(name string) *Group {
 	g := &Group{name: name, http: "http", https: "https", unix: "unix"}
 	if name != "" {
-		suffix := "|group " + name
+		suffix := "|group " + strconv.Quote(name) // whatever follows cannot be part of a name
 		g.http, g.https, g.unix = g.http+suffix, g.https+suffix, g.unix+suffix
 	}
 	return g

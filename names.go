@@ -172,8 +172,10 @@ func (ep *endpoint) lookAgain() {
 		ep.watchAt(w, t.Host, time.Second)
 		return
 	}
-	w.timer.Stop()
-	w.timer = nil // the next connection begins anew
+	if w.timer != nil { // a look at the same time may have been first
+		w.timer.Stop()
+		w.timer = nil // the next connection begins anew
+	}
 }
 
 // followAddresses retires connections to addresses that left the answer, and when others
