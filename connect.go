@@ -24,7 +24,9 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		c   *conn
 		err error
 	)
-	for again := true; again; again = err != nil && ep.awaitPort(ctx, err, f) {
+	var wait portWait
+	defer func() { ep.t.portless.CompareAndDelete(ep, &wait) }()
+	for again := true; again; again = err != nil && ep.awaitPort(ctx, err, f, &wait) {
 		f = ep.now.Load() // while it waited for a port there may have come more
 		c, err = ep.connect(ctx, f)
 	}

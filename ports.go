@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
@@ -142,14 +143,18 @@ func portUsage(u dial.Usage) PortUsage {
 	return PortUsage{Destination: u.Dest, Ports: u.Ports, Live: u.Live, Held: u.Held, Budget: u.Beyond, Rate: u.Rate}
 }
 
+// portWait is why a dial waits for a port.
+type portWait struct{ why atomic.Pointer[error] }
+
 // refusedPause is how long a dial waits that the kernel gave no port, before it tries
 // again.
 const refusedPause = 100 * time.Millisecond
 
 // awaitPort waits until a dial that failed for want of a port may be tried again, and
 // reports whether it may: a budget has no room, or the kernel gave no port and no
-// connection lives that others could be served by. It ends with ctx.
-func (ep *endpoint) awaitPort(ctx context.Context, err error, f *inForce) bool {
+// connection lives that others could be served by. It ends with ctx. Why it waits is told
+// until the dial has ended: see portText.
+func (ep *endpoint) awaitPort(ctx context.Context, err error, f *inForce, w *portWait) bool {
 	var wait time.Duration
 	busy, is := errors.AsType[*dial.BusyError](err)
 	switch {
@@ -160,8 +165,8 @@ func (ep *endpoint) awaitPort(ctx context.Context, err error, f *inForce) bool {
 	default:
 		return false
 	}
-	ep.t.portless.Store(ep, err)
-	defer ep.t.portless.Delete(ep)
+	w.why.Store(&err)
+	ep.t.portless.Store(ep, w)
 	freed := ep.t.ports.Freed()
 	t := time.NewTimer(wait)
 	defer t.Stop()
@@ -181,7 +186,7 @@ func (ep *endpoint) portText() string {
 	if !ok {
 		return ""
 	}
-	if busy, is := errors.AsType[*dial.BusyError](v.(error)); is {
+	if busy, is := errors.AsType[*dial.BusyError](*v.(*portWait).why.Load()); is {
 		return busy.Usage.String()
 	}
 	return "this host is out of ports to " + ep.name

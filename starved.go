@@ -143,7 +143,7 @@ func (ep *endpoint) acquireError(req *http.Request, err error) error {
 			e.DialErr = s.Exhausted
 		}
 		if v, waits := ep.t.portless.Load(ep); waits {
-			e.DialErr = v.(error)
+			e.DialErr = *v.(*portWait).why.Load()
 		}
 		if r := dial.Exhausted(e.DialErr); r != dial.None {
 			e.DialErr = ep.exhaustedError(r, e.DialErr)

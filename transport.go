@@ -33,7 +33,7 @@ type Transport struct {
 	ports     *dial.Ledger
 	limits    limits
 	watches   background // of names
-	portless  sync.Map   // *endpoint → why one of its dials waits for a port
+	portless  sync.Map   // *endpoint → *portWait of one of its dials
 	lacking   sync.Map   // features of the kernel that were missed
 
 	edition atomic.Pointer[edition]                 // in force
