@@ -28,6 +28,7 @@ func TestTraceLinesAreRead(t *testing.T) {
 	for _, cut := range [][2]string{
 		{"5324.104318", "5324"}, {"5324.104318", "x.1"}, {"5324.104318", "1.1234567890"}, {"sport=4100 ", ""}, {"sport=4100", "sport=70000"},
 		{"dport=51234", "dport="}, {"TCP_LAST_ACK", "TCP_NEVER"}, {" newstate=TCP_CLOSE", ""},
+		{"sport=4100", "dport=4100"}, {"oldstate", "newstate"}, {"5324.104318", "-5324.104318"}, {"5324.104318", "99999999999.1"},
 	} {
 		bad := strings.Replace(line, cut[0], cut[1], 1)
 		if _, ok, err := parseTraceLine(bad); ok || err == nil {

@@ -38,7 +38,7 @@ func parseTraceLine(line string) (c stateChange, ok bool, err error) {
 	}
 	stamp := before[strings.LastIndexByte(before, ' ')+1:]
 	seconds, fraction, found := strings.Cut(stamp, ".")
-	s, serr := strconv.ParseInt(seconds, 10, 64)
+	s, serr := strconv.ParseUint(seconds, 10, 32)
 	f, ferr := strconv.ParseUint(fraction, 10, 32)
 	if !found || serr != nil || ferr != nil || len(fraction) > 9 {
 		return c, false, fmt.Errorf("trace line with the time %.40q", stamp)
@@ -47,7 +47,7 @@ func parseTraceLine(line string) (c stateChange, ok bool, err error) {
 		f *= 10
 	}
 	c.at = time.Duration(s)*time.Second + time.Duration(f)
-	var seen int
+	seen := map[string]bool{} // a field twice does not stand for the one that lacks
 	for field := range strings.FieldsSeq(fields) {
 		name, value, _ := strings.Cut(field, "=")
 		switch name {
@@ -61,7 +61,7 @@ func parseTraceLine(line string) (c stateChange, ok bool, err error) {
 			} else {
 				c.dport = uint16(n)
 			}
-			seen++
+			seen[name] = true
 		case "oldstate", "newstate":
 			state, known := traceStates[value]
 			if !known {
@@ -72,10 +72,10 @@ func parseTraceLine(line string) (c stateChange, ok bool, err error) {
 			} else {
 				c.to = state
 			}
-			seen++
+			seen[name] = true
 		}
 	}
-	if seen != 4 {
+	if len(seen) != 4 {
 		return c, false, fmt.Errorf("trace line without its ports and states: %.80q", fields)
 	}
 	return c, true, nil
