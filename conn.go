@@ -145,6 +145,15 @@ func (c *conn) SetPhase(p pool.Phase) { c.lease.SetPhase(p) }
 
 func (c *conn) Touch() { c.lease.Touch(c.ep.t.now()) }
 
+func (c *conn) Lend(b pool.Body) {
+	c.lease.Touch(c.ep.t.now()) // its head has come
+	c.lease.Lend(b)
+	c.ep.watchBodies()
+}
+
+func (c *conn) BeginRead() { c.lease.BeginRead() }
+func (c *conn) EndRead()   { c.lease.EndRead() }
+
 func (c *conn) BodyError(e *h1.ProtocolError) error {
 	return &ProtocolError{Endpoint: c.ep.name, Err: e}
 }

@@ -49,6 +49,7 @@ type endpoint struct {
 	fields   *[2][]h1.Field // sent with every request, without and with acceptGzip
 	absolute bool           // the proxy is told the whole URL of each request
 	expected atomic.Int32   // requests at once, of a connection that has not told
+	bodies   atomic.Bool    // Transport.bodies knows that some are lent
 	history  dial.History
 	watch    atomic.Pointer[watch]       // of its name; nil without one
 	member   atomic.Pointer[pool.Member] // under limits over several endpoints; mostly nil
@@ -177,11 +178,17 @@ func (ep *endpoint) Exhausted(err error) bool { return dial.Exhausted(err) != di
 
 // Starved is told once, when requests have waited for a second.
 func (ep *endpoint) Starved(s *pool.Snapshot) {
-	if log := ep.now.Load().config.Logger; log != nil {
-		log.Warn("berth: requests wait for a connection", "endpoint", ep.name, "limit", ep.bindingText(s),
-			"leased", s.Leased, "idle", s.Idle, "dialing", s.Dialing, "waiting", s.Waiting,
-			"oldest_wait", s.OldestWait, "code", "BERTH1001")
+	log := ep.now.Load().config.Logger
+	if log == nil {
+		return
 	}
+	e := ep.starvation(s)
+	args := []any{"endpoint", ep.name, "reason", string(e.Reason), "limit", e.Limit, "verdict", string(e.Verdict),
+		"leased", s.Leased, "idle", s.Idle, "dialing", s.Dialing, "waiting", s.Waiting, "oldest_wait", s.OldestWait}
+	if len(e.Oldest) > 0 {
+		args = append(args, "oldest_lease", e.Oldest[0].text())
+	}
+	log.Warn("berth: requests wait for a connection", append(args, "advice", e.Advice(), "code", "BERTH1001")...)
 }
 
 // Empty is told when the endpoint has held nothing for forgetAfter.

@@ -49,29 +49,6 @@ func (e *RequestError) Error() string { return e.Reason }
 // Code returns BERTH1011.
 func (e *RequestError) Code() string { return "BERTH1011" }
 
-// QueueFullError: as many requests wait for the endpoint as Policy.MaxWaiters
-// allows. Code BERTH1002.
-type QueueFullError struct {
-	notSent
-	Endpoint string
-	Waiting  int // requests in the queue
-	MaxConns int // the endpoint's limit; 0 is none
-}
-
-func (e *QueueFullError) Error() string {
-	return fmt.Sprintf("berth: queue of %s is full: %d requests wait (limit: %s) [BERTH1002]", e.Endpoint, e.Waiting, connsLimit(e.MaxConns))
-}
-
-// Code returns BERTH1002.
-func (e *QueueFullError) Code() string { return "BERTH1002" }
-
-func connsLimit(n int) string {
-	if n <= 0 {
-		return "no endpoint max"
-	}
-	return fmt.Sprintf("endpoint max %d", n)
-}
-
 // DialError: no connection to the endpoint could be opened. It unwraps to what the
 // resolver, the kernel, the peer or TLS said. Code BERTH1003.
 type DialError struct {

@@ -24,6 +24,8 @@ type hostLimit struct {
 	members int // endpoints under it
 }
 
+const hostLimitName = "host max, all groups"
+
 func unlimited(n int) int {
 	if n <= 0 {
 		return math.MaxInt
@@ -52,7 +54,7 @@ func (l *limits) over(key endpointKey, perHost int, member bool) (list []*pool.L
 	defer l.mu.Unlock()
 	host = l.hosts[base]
 	if host == nil && perHost > 0 {
-		host = &hostLimit{Limit: pool.MakeLimit("host max, all groups", unlimited(perHost))}
+		host = &hostLimit{Limit: pool.MakeLimit(hostLimitName, unlimited(perHost))}
 		if l.hosts == nil {
 			l.hosts = map[endpointKey]*hostLimit{}
 		}

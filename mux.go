@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -95,16 +96,43 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 		return nil, m.failed(err, l, fate)
 	}
 	body.answered()
-	if s := m.h1.State(); s != nil {
-		res.TLS = s
-	}
 	if res.Body == http.NoBody {
 		l.Release(m.ep.t.now(), fate)
+		if s := m.h1.State(); s != nil {
+			res.TLS = s
+		}
 		return res, nil
 	}
+	out := &muxResponse{*res, muxBody{rc: res.Body, from: res, m: m, lease: l, fate: fate, req: req}}
+	out.body.to = &out.Response
+	out.Body = &out.body
+	if s := m.h1.State(); s != nil {
+		out.TLS = s
+	}
+	l.Touch(m.ep.t.now())
+	l.Lend(out)
 	l.SetPhase(pool.PhaseBody)
-	res.Body = &muxBody{rc: res.Body, m: m, lease: l, fate: fate, req: req}
-	return res, nil
+	m.ep.watchBodies()
+	return &out.Response, nil
+}
+
+// muxResponse is what the caller has: net/http's stream refers to the response that it made
+// itself, so that the collector could not tell when the caller has forgotten that.
+type muxResponse struct {
+	http.Response
+	body muxBody
+}
+
+// WhenForgotten is pool.Body's.
+func (r *muxResponse) WhenForgotten(f func(*pool.Watch), w *pool.Watch) { runtime.AddCleanup(r, f, w) }
+
+// Abandon is pool.Body's: what Close would do.
+func (r *muxResponse) Abandon(l *pool.Lease) func() {
+	rc, m, fate := r.body.rc, r.body.m, r.body.fate
+	return func() {
+		rc.Close()
+		l.Release(m.ep.t.now(), fate)
+	}
 }
 
 // request returns the request as it is sent: the caller's, or a copy with what
@@ -255,25 +283,41 @@ func (h *heldBody) answered() {
 // muxBody is a response body. Its end is the end of the lease.
 type muxBody struct {
 	rc   io.ReadCloser
+	from *http.Response // net/http's, which gets the trailers
+	to   *http.Response // the caller's
 	m    *muxConn
 	fate pool.Fate
 	req  *http.Request
 
-	mu    sync.Mutex // guards lease, which is nil when it has been given back
-	lease *pool.Lease
+	mu      sync.Mutex  // guards what follows
+	lease   *pool.Lease // nil when it has been given back
+	reading bool        // the lease has been told so
 }
 
 func (b *muxBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	began := b.lease != nil && !b.reading
+	if began {
+		b.reading = true
+		b.lease.BeginRead()
+	}
+	b.mu.Unlock()
 	n, err := b.rc.Read(p)
-	if n > 0 {
-		b.mu.Lock()
-		if b.lease != nil {
+	b.mu.Lock()
+	if b.lease != nil {
+		if began {
+			b.reading = false
+			b.lease.EndRead()
+		}
+		if n > 0 {
 			b.lease.Touch(b.m.ep.t.now())
 		}
-		b.mu.Unlock()
 	}
+	b.mu.Unlock()
 	if err != nil {
-		if err != io.EOF {
+		if err == io.EOF {
+			b.to.Trailer = b.from.Trailer
+		} else {
 			err = b.failed(err)
 		}
 		b.end()
@@ -310,6 +354,9 @@ func (b *muxBody) end() {
 	b.mu.Lock()
 	l := b.lease
 	b.lease = nil
+	if l != nil && b.reading {
+		l.EndRead()
+	}
 	b.mu.Unlock()
 	if l != nil {
 		l.Release(b.m.ep.t.now(), b.fate)

@@ -97,6 +97,13 @@ type Policy struct {
 	// DrainTimeout is how long that may take. Default 50 ms.
 	DrainTimeout time.Duration `json:"drain_timeout"`
 
+	// LeakAfter is how long a response body may go unread, counted from the caller's last
+	// Read, until it is reported as a likely leak: in errors, statistics, Config.Logger and
+	// Trace.Leak. The report is taken back when it is read again. Default 1 min. Negative:
+	// never. A body that nothing refers to any more is found by the collector whatever is
+	// set here.
+	LeakAfter time.Duration `json:"leak_after"`
+
 	// DisableKeepAlives uses each connection for one request and says so to the
 	// server.
 	DisableKeepAlives bool `json:"disable_keep_alives"`
@@ -187,6 +194,7 @@ const (
 	defaultMaxHeaderBytes        = 1 << 20
 	defaultDrainBytes            = 256 << 10
 	defaultDrainTimeout          = 50 * time.Millisecond
+	defaultLeakAfter             = time.Minute
 	defaultPingInterval          = 30 * time.Second
 	defaultPingTimeout           = 15 * time.Second
 	defaultMaxInflateRatio       = 250
@@ -201,7 +209,7 @@ func defaultPolicy() Policy {
 		MaxWaiters: defaultMaxWaiters, MaxDials: defaultMaxDials, IdleTimeout: defaultIdleTimeout, Lifetime: defaultLifetime,
 		AcquireTimeout: defaultAcquireTimeout, DialTimeout: defaultDialTimeout, TLSTimeout: defaultTLSTimeout,
 		AbandonedDialTimeout: defaultAbandonedDialTimeout, ExpectContinueTimeout: defaultExpectContinueTimeout,
-		MaxResponseHeaderBytes: defaultMaxHeaderBytes, DrainBytes: defaultDrainBytes, DrainTimeout: defaultDrainTimeout,
+		MaxResponseHeaderBytes: defaultMaxHeaderBytes, DrainBytes: defaultDrainBytes, DrainTimeout: defaultDrainTimeout, LeakAfter: defaultLeakAfter,
 		PingInterval: defaultPingInterval, PingTimeout: defaultPingTimeout, MaxInflateRatio: defaultMaxInflateRatio,
 		DNSMinTTL: defaultDNSMinTTL, DNSMaxTTL: defaultDNSMaxTTL, Order: LIFO, Close: CloseGraceful,
 	}

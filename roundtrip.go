@@ -210,7 +210,10 @@ func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, 
 		if err == pool.ErrForgotten {
 			return nil, err
 		}
-		return nil, ep.acquireError(req, err)
+		return nil, ep.acquireError(err)
+	}
+	if l.Sampled() {
+		ep.t.callSite(l)
 	}
 	if tr := f.config.Trace; tr != nil && tr.Acquired != nil {
 		tr.Acquired(ep.acquired(l, start))
@@ -222,11 +225,15 @@ func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, 
 }
 
 // tied returns what a lent connection has in common, whatever it speaks.
-func tied(l *pool.Lease) *conn {
-	if m, ok := l.Conn().(*muxConn); ok {
+func tied(l *pool.Lease) *conn { return connOf(l.Conn()) }
+
+// connOf is tied for a connection of the pool; nil for nil.
+func connOf(c pool.Conn) *conn {
+	if m, ok := c.(*muxConn); ok {
 		return m.conn
 	}
-	return l.Conn().(*conn)
+	own, _ := c.(*conn)
+	return own
 }
 
 // retryable decides whether a request that got no response may be sent again. A new

@@ -60,11 +60,13 @@ func TestStarvedCallerIsToldWhoHoldsTheConnections(t *testing.T) {
 		}
 		if e.Limit != "endpoint max 2" || e.Ahead != 3 || e.Waited != 2*time.Second || e.Stats.Leased != 2 || e.Stats.Waiting != 4 ||
 			len(e.Oldest) != 2 || e.Oldest[0].Path != "/v1/export" || e.Oldest[0].Held != time.Minute+2*time.Second ||
-			e.Oldest[0].Phase != "reading body" || !e.Timeout() || !berth.NotSent(err) || !errors.Is(err, context.DeadlineExceeded) {
+			e.Oldest[0].Phase != "body unread" || e.Oldest[0].Unread != time.Minute+2*time.Second || !e.Oldest[0].Suspect || e.Oldest[1].Suspect ||
+			e.Reason != berth.ReasonEndpoint || e.Verdict != berth.VerdictLeaked || !e.Timeout() || !berth.NotSent(err) || !errors.Is(err, context.DeadlineExceeded) {
 			r.Errorf("%+v", e)
 		}
 		for _, want := range []string{"no connection to http://origin.test after 2s (limit: endpoint max 2)", "2 leased, 0 idle, 0 dialing",
-			"4 waiting", "oldest lease 1m2s: GET /v1/export, reading body", "likely leak", "close, the body of GET /v1/export", "BERTH1001"} {
+			"4 waiting", "oldest lease 1m2s: GET /v1/export, body unread for 1m2s, acquired at ", "starved_test.go:", "likely leak",
+			"1 of 2 leases have a body that nobody reads", "leaked: read to its end, or close, the body of GET /v1/export", "BERTH1001"} {
 			if !strings.Contains(err.Error(), want) {
 				r.Errorf("the text lacks %q:\n%v", want, err)
 			}
@@ -224,7 +226,7 @@ func TestLoggerHearsOnceOfStarvation(t *testing.T) {
 			r.tr.RoundTrip(r.request(ctx, "GET", "/", nil))
 			cancel()
 		}
-		if n := strings.Count(out.String(), "\n"); n != 1 || !strings.Contains(out.String(), `endpoint=http://origin.test limit="endpoint max 1"`) {
+		if n := strings.Count(out.String(), "\n"); n != 1 || !strings.Contains(out.String(), `endpoint=http://origin.test reason=endpoint-limit limit="endpoint max 1" verdict=leaked`) {
 			t.Errorf("the log has %d lines:\n%s", n, out.String())
 		}
 		r.close()

@@ -28,11 +28,13 @@ type Stats struct {
 	Rejected RejectStats `json:"rejected"`
 
 	// Closes counts closed connections by reason: idle, lifetime, requests,
-	// surplus, limit, evict, reconnect, address, stolen, shutdown, peer, close, unread,
+	// surplus, limit, evict, reconnect, address, stolen, shutdown, peer, close, unread, leaked,
 	// canceled, error, protocol, upgrade, refused. Reasons that did not occur are absent.
 	Closes       map[string]uint64 `json:"closes"`
 	ClosedByUs   uint64            `json:"closed_by_us"`   // we closed first: TIME_WAIT is ours
 	ClosedByPeer uint64            `json:"closed_by_peer"` // the server had closed first
+
+	Leaks LeakStats `json:"leaks"`
 
 	Wait Histogram `json:"wait"` // of requests that had to wait for a connection
 	Hold Histogram `json:"hold"` // how long requests held one
@@ -102,7 +104,8 @@ func newStats(p pool.Stats) Stats {
 		Rejected:   RejectStats{QueueFull: p.RejectedFull, Backoff: p.RejectedBackoff, Timeout: p.TimedOut, Closed: p.RejectedClosed},
 		Closes:     map[string]uint64{},
 		ClosedByUs: p.WeFirst, ClosedByPeer: p.PeerFirst,
-		Wait: newHistogram(p.Wait), Hold: newHistogram(p.Hold),
+		Leaks: LeakStats{Suspect: p.Suspects, Suspected: p.Suspected, Reclaimed: p.Reclaimed},
+		Wait:  newHistogram(p.Wait), Hold: newHistogram(p.Hold),
 	}
 	for r, n := range p.Closed {
 		if n > 0 {

@@ -23,6 +23,7 @@ type Trace struct {
 	Acquired func(AcquireInfo) // a request has got its connection
 	Closed   func(CloseInfo)   // a connection is closed
 	Retried  func(RetryInfo)   // a request is sent again on another connection
+	Leak     func(LeakInfo)    // a response body looks forgotten, or was
 }
 
 // ConnInfo tells connections apart.

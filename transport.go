@@ -3,6 +3,7 @@ package berth
 import (
 	"context"
 	"net/http"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ type Transport struct {
 	watches   background // of names
 	portless  sync.Map   // *endpoint → *portWait of one of its dials
 	lacking   sync.Map   // features of the kernel that were missed
+	bodies    bodyWatch
+	inUse     *pprof.Profile
 
 	edition atomic.Pointer[edition]                 // in force
 	own     atomic.Pointer[map[endpointKey]*Policy] // what SetPolicy has set; never changed
@@ -49,6 +52,8 @@ func (t *Transport) init() {
 		t.base = time.Now().Add(-time.Nanosecond)
 		t.clock = t.now
 		t.endpoints.init()
+		t.inUse = inUseProfile()
+		t.shared.SiteDone = siteDone(t.inUse)
 		t.ports = dial.NewLedger(t.clock)
 		t.limits.quota = pool.NewQuota(t.clock, &t.shared)
 		ed := t.newEdition(t.first, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,10 @@ func (b *Body) Read(p []byte) (n int, err error) {
 	case c == nil:
 		n, err = b.readMem(p)
 	default:
-		if n, err = c.readBody(p); err != nil {
+		c.owner.BeginRead()
+		n, err = c.readBody(p)
+		c.owner.EndRead()
+		if err != nil {
 			n, err = b.finish(c, n, err)
 		}
 	}
@@ -135,6 +139,21 @@ func (b *Body) Close() error {
 		b.end(c, c.fateOf(c.drain()))
 	}
 	return nil
+}
+
+// WhenForgotten is pool.Body's. The caller may have no more than the body: both are one
+// piece of memory.
+func (r *response) WhenForgotten(f func(*pool.Watch), w *pool.Watch) {
+	runtime.AddCleanup(r, f, w)
+}
+
+// Abandon is pool.Body's: what Close would do, without reading anything away.
+func (r *response) Abandon(*pool.Lease) func() {
+	c := r.body.conn.Load()
+	if c == nil {
+		return func() {} // it ends at this moment
+	}
+	return func() { c.finish(pool.Fate{Reason: pool.ReasonLeaked, MaxLeft: -1}) }
 }
 
 // AwaitClientTimeout lets http.Client say "Client.Timeout exceeded". For a

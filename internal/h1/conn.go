@@ -18,6 +18,11 @@ type Owner interface {
 	SetPhase(pool.Phase)
 	// Touch tells that bytes of the response body arrived.
 	Touch()
+	// Lend tells of the body that the caller is about to have, when its rest has still to be
+	// read from the connection. BeginRead and EndRead tell of each Read of it.
+	Lend(pool.Body)
+	BeginRead()
+	EndRead()
 	// Done tells that the exchange no longer uses the connection. It is called
 	// exactly once for each RoundTrip, on whatever goroutine came last: before
 	// RoundTrip returns, in a Read or Close of the response body, or on the

@@ -340,6 +340,7 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 	if res.body.conn.Load() == nil {
 		c.finish(c.fateOf(true))
 	} else {
+		c.owner.Lend(res)
 		c.owner.SetPhase(pool.PhaseBody)
 	}
 }

@@ -16,7 +16,6 @@ type core struct {
 	pool      *Pool
 	expect    int       // Config.Expect, or what setExpect said since
 	admission Admission // dials wait for admission, which is told of every end of a slot
-	told      bool      // setExpect was called
 
 	n     [numStates]int // slots by state
 	total int            // slots that count against the limit
@@ -52,7 +51,6 @@ type core struct {
 	exhaustedErr   error // the kernel refused what a connection needs, and has not given it since
 	exhaustedUntil int64 // while a connection lives, no trial starts before
 
-	paused    bool  // no connection is lent, no dial begun
 	owed      int   // connections that are given up for other pools as soon as they are free
 	warmDials int   // that may still be begun for it
 	warm      int   // so many are to be open; 0 when they have been
@@ -64,12 +62,17 @@ type core struct {
 	learned *learned
 	places  *places
 
+	told   bool // setExpect was called
+	paused bool // no connection is lent, no dial begun
 	evict  bool // connections that turn idle are closed, until the next request
 	closed bool // no request is accepted
 	hard   bool // no waiter is served any more
 	warned bool // Owner.Starved has been told
 
 	forgotten bool // the owner has given the pool up
+
+	sampledTo int64      // the budget of samples is spent up to then; see sample
+	diag      *diagnosis // nil while nothing is wrong
 
 	stats counters
 	out   []action
@@ -110,6 +113,7 @@ func (c *core) init(p *Pool, cfg *Config, shared *Shared, admission Admission, n
 	c.pool, c.cfg, c.shared, c.admission = p, cfg, shared, admission
 	c.expect = cfg.Expect
 	c.nextSweep, c.emptySince, c.armed = never, now, never
+	c.sampledTo = now - sampleBurst*sampleEvery
 }
 
 // after returns the time d after now; never when d does not end.
@@ -141,6 +145,9 @@ func (c *core) tryAcquire(now int64) *Lease {
 	if s == nil {
 		return nil
 	}
+	if c.diag != nil {
+		c.diag.arrived(now)
+	}
 	return c.lend(s, now)
 }
 
@@ -155,6 +162,9 @@ func (c *core) enqueue(w *Waiter, now int64, head bool) error {
 		return ErrClosed
 	}
 	c.evict = false
+	if !head && (c.diag != nil || c.total >= c.cfg.MaxConns || c.admission != nil) {
+		c.diagnose().arrived(now)
+	}
 	if head {
 		c.waiters.pushFront(w)
 	} else {
@@ -218,6 +228,9 @@ func (c *core) cancel(w *Waiter, now int64) {
 // release ends a lease.
 func (c *core) release(l *Lease, now int64, f Fate) {
 	c.stats.hold.add(now - l.acquired)
+	if c.diag != nil {
+		c.diag.held(now-l.acquired, now)
+	}
 	s := l.slot
 	c.unlease(l)
 	if f.Keep && !f.Unanswered && !s.useful {

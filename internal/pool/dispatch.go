@@ -118,6 +118,7 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 	l.acquired = now
 	l.reused = s.requests > 0
 	l.active = true
+	l.sampled = c.sample(now)
 	l.phase.Store(uint32(PhaseSending))
 	l.lastByte.Store(0)
 	c.leases.pushBack(l)
@@ -136,6 +137,10 @@ func (c *core) unlease(l *Lease) {
 	c.leases.remove(l)
 	l.active = false
 	l.method, l.path = "", ""
+	l.body = nil
+	if l.watch != nil {
+		c.unwatch(l)
+	}
 	s.inFlight--
 	if s.at != nil {
 		s.at.place.inFlight--

@@ -115,6 +115,7 @@ func (c *core) tick(now int64) {
 	}
 	if w := c.waiters.front; w != nil && !c.warned && durationBetween(w.since, now) >= c.cfg.WarnAfter {
 		c.warned = true
+		c.starved(now)
 		c.emit(action{kind: actStarved, snap: c.snapshot(nil, now)})
 	}
 	if c.emptySince <= now-int64(c.cfg.Forget) && c.total == 0 && c.waiters.len == 0 && !c.paused {

@@ -11,13 +11,14 @@ type Phase uint32
 const (
 	PhaseSending  Phase = iota // the request is being written
 	PhaseAwaiting              // the response head is awaited
-	PhaseBody                  // the response body is being read, or should be
+	PhaseBody                  // the response body is the caller's to read, and no Read is under way
 	PhaseDraining              // the rest of an unread body is being read away
+	PhaseReading               // as PhaseBody, and a Read is under way; see Lease.BeginRead
 	numPhases
 )
 
 func (p Phase) String() string {
-	return [numPhases]string{"sending request", "awaiting response", "reading body", "draining body"}[p]
+	return [numPhases]string{"sending request", "awaiting response", "body unread", "draining body", "reading body"}[p]
 }
 
 // Lease is one request's hold on a connection, from the grant to Release.
@@ -34,10 +35,16 @@ type Lease struct {
 	shared       bool
 	waited       bool
 	last         bool
+	sampled      bool
 	before       uint64
 
 	phase    atomic.Uint32
-	lastByte atomic.Int64 // when the response last brought something; 0 before that
+	reads    atomic.Uint32 // Reads of the body that began and that ended: odd while one is under way
+	lastByte atomic.Int64  // when the response last brought something; 0 before that
+
+	site  atomic.Pointer[Site] // where the request was made; nil when that was not asked
+	body  Body                 // until it is watched; set before PhaseBody
+	watch *Watch               // of the body, once the lease is old enough
 }
 
 // Conn returns the leased connection.
@@ -64,6 +71,24 @@ func (l *Lease) Waited() bool { return l.waited }
 // Last reports that the connection will carry no further request, as far as is known
 // now. It is computed if Config.MarkLast says so.
 func (l *Lease) Last() bool { return l.last }
+
+// Sampled says that the request's call site should be told by SetSite: the lease is of the
+// sample, or its pool starved, or lost a body, of late.
+func (l *Lease) Sampled() bool { return l.sampled }
+
+// SetSite tells where the request was made.
+func (l *Lease) SetSite(s *Site) { l.site.Store(s) }
+
+// Lend tells of the body that the caller is about to have; SetPhase(PhaseBody) follows. The
+// lease refers to it until it is watched, which costs too much for one that is read at once.
+func (l *Lease) Lend(b Body) { l.body = b }
+
+// BeginRead tells that a Read of the body begins, EndRead that it has ended; they come in
+// pairs, and none is under way at Release.
+func (l *Lease) BeginRead() { l.reads.Add(1) }
+
+// EndRead tells that a Read of the body has ended.
+func (l *Lease) EndRead() { l.reads.Add(1) }
 
 // SetPhase tells what the exchange is doing now. Safe for concurrent use.
 func (l *Lease) SetPhase(p Phase) { l.phase.Store(uint32(p)) }
@@ -103,8 +128,12 @@ func (l *Lease) Release(now int64, f Fate) {
 		p.mu.Unlock() // whoever recovers must not find the pool locked
 		panic(twice)
 	}
+	site := l.site.Swap(nil)
 	p.core.release(l, p.core.at(now), f)
 	p.flush()
+	if site != nil && p.shared.SiteDone != nil {
+		p.shared.SiteDone(site)
+	}
 }
 
 // leaseList is an intrusive list, oldest first.

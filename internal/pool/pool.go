@@ -181,6 +181,7 @@ func (p *Pool) leave(w *Waiter, since int64, cause, ctxErr error) error {
 	now := p.now()
 	if cause == ErrTimeout || cause != ErrCanceled && errors.Is(ctxErr, context.DeadlineExceeded) {
 		p.core.stats.events().timedOut++
+		p.core.starved(now)
 		err = &StarvedError{Err: cause, Waited: time.Duration(now - since), Snapshot: p.core.snapshot(w, now)}
 	}
 	told := w.state != waiterQueued

@@ -170,14 +170,15 @@ func TestStarvedRequestIsToldTheOldestLeases(t *testing.T) {
 			t.Errorf("%d ahead of %d, the oldest waits for %v", s.Ahead, s.Waiting, s.OldestWait)
 		}
 		want := []LeaseInfo{
-			{"POST", "/a", PhaseBody, 10 * time.Second, 4 * time.Second},
-			{"POST", "/b", PhaseAwaiting, 9 * time.Second, -1},
-			{"POST", "/c", PhaseSending, 8 * time.Second, -1},
+			{Method: "POST", Path: "/a", Phase: PhaseBody, Held: 10 * time.Second, SinceByte: 4 * time.Second, Unread: 4 * time.Second},
+			{Method: "POST", Path: "/b", Phase: PhaseAwaiting, Held: 9 * time.Second, SinceByte: -1},
+			{Method: "POST", Path: "/c", Phase: PhaseSending, Held: 8 * time.Second, SinceByte: -1},
 		}
 		if len(s.Oldest) != len(want) {
 			t.Fatalf("the oldest leases are %+v", s.Oldest)
 		}
 		for i, w := range want {
+			s.Oldest[i].Conn = nil
 			if s.Oldest[i] != w {
 				t.Errorf("lease %d is %+v, expected %+v", i, s.Oldest[i], w)
 			}

@@ -23,11 +23,12 @@ const (
 	ReasonReconnect        // the owner wanted new ones: Reconnect, or another identity
 	ReasonAddress          // its address left the name's answer, or has more than its share
 	ReasonStolen           // another pool needed its place under a common limit
+	ReasonLeaked           // its response body was forgotten: nobody could have read it any more
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{"none", "idle", "lifetime", "requests", "surplus", "limit", "evict", "shutdown",
 	"peer", "close", "unread", "canceled", "error", "protocol", "upgrade", "refused", "reconnect",
-	"address", "stolen"}
+	"address", "stolen", "leaked"}
 
 func (r Reason) String() string { return reasonNames[r] }

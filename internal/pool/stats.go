@@ -107,6 +107,9 @@ type Stats struct {
 	Closed             [NumReasons]uint64
 	WeFirst, PeerFirst uint64 // who closed first
 
+	Suspects             int    // leases whose body looks forgotten now
+	Suspected, Reclaimed uint64 // leases that looked so; whose body was found to be forgotten
+
 	Wait, Hold Histogram // of requests that waited; from grant to release
 }
 
@@ -125,6 +128,9 @@ func (c *core) getStats(now int64) Stats {
 	}
 	if w := c.waiters.front; w != nil {
 		s.OldestWait = durationBetween(w.since, now)
+	}
+	if d := c.diag; d != nil {
+		s.Suspects, s.Suspected, s.Reclaimed = d.suspects, d.suspected, d.reclaimed
 	}
 	return s
 }
@@ -148,6 +154,10 @@ type LeaseInfo struct {
 	Phase        Phase
 	Held         time.Duration
 	SinceByte    time.Duration // since the response last brought something; negative when it has not
+	Unread       time.Duration // since the caller last read of the body; 0 in other phases than PhaseBody
+	Suspect      bool          // for so long that it looks forgotten
+	Site         *Site         // nil when it is not known
+	Conn         Conn
 }
 
 // Snapshot is what a starved request is told.
@@ -155,13 +165,18 @@ type Snapshot struct {
 	Stats
 	Config    Config
 	Binding   Binding
-	Ahead     int         // requests that were before it in the queue
-	Oldest    []LeaseInfo // the leases held longest, at most three
-	DialErr   error       // of the last dial, if it failed
-	Exhausted error       // why the kernel refused the last dial, if it did
+	Ahead     int             // requests that were before it in the queue
+	Oldest    []LeaseInfo     // the leases held longest, at most three
+	Unread    []time.Duration // of the oldest leases, at most unreadLeases, how long bodies are unread
+	Demand    Demand
+	DialErr   error // of the last dial, if it failed
+	Exhausted error // why the kernel refused the last dial, if it did
 }
 
-const oldestLeases = 3
+const (
+	oldestLeases = 3
+	unreadLeases = 256
+)
 
 // snapshot describes the pool; w is the waiter it is for, or nil.
 func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
@@ -186,13 +201,40 @@ func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
 	case c.n[StateDialing] >= c.cfg.MaxDials:
 		snap.Binding = BindingDials
 	}
-	for l := c.leases.front; l != nil && len(snap.Oldest) < oldestLeases; l = l.next {
-		i := LeaseInfo{Method: l.method, Path: l.path, Phase: Phase(l.phase.Load()),
-			Held: durationBetween(l.acquired, now), SinceByte: -1}
-		if b := l.lastByte.Load(); b != 0 {
-			i.SinceByte = durationBetween(b, now)
+	n := 0
+	for l := c.leases.front; l != nil && n < unreadLeases; l = l.next {
+		i := l.info(now)
+		if n++; n <= oldestLeases {
+			snap.Oldest = append(snap.Oldest, i)
 		}
-		snap.Oldest = append(snap.Oldest, i)
+		if i.Unread > 0 {
+			snap.Unread = append(snap.Unread, i.Unread)
+		}
+	}
+	if c.diag != nil {
+		snap.Demand = c.diag.demand(now)
 	}
 	return snap
+}
+
+// info describes the lease. The pool's lock is held.
+func (l *Lease) info(now int64) LeaseInfo {
+	i := LeaseInfo{Method: l.method, Path: l.path, Phase: Phase(l.phase.Load()), Held: durationBetween(l.acquired, now),
+		SinceByte: -1, Site: l.site.Load(), Conn: l.slot.conn}
+	b := l.lastByte.Load()
+	if b != 0 {
+		i.SinceByte = durationBetween(b, now)
+	}
+	if i.Phase == PhaseBody {
+		if l.reads.Load()%2 == 1 {
+			i.Phase = PhaseReading
+			return i
+		}
+		last := max(b, l.acquired)
+		if w := l.watch; w != nil {
+			last, i.Suspect = max(last, w.active), w.suspect
+		}
+		i.Unread = durationBetween(last, now)
+	}
+	return i
 }

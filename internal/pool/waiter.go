@@ -42,6 +42,10 @@ type Shared struct {
 	// Hungry says that a dial waits for a place under a limit over several pools: they
 	// tell [Admission] then when a connection turns idle.
 	Hungry atomic.Bool
+
+	// SiteDone is told that a lease with a call site has ended; nil is not. It is called
+	// without any lock held, and set before the first pool is made.
+	SiteDone func(*Site)
 }
 
 func (sh *Shared) getWaiter() *Waiter {
