@@ -94,7 +94,8 @@ type Experiment struct {
 func Experiments() []Experiment {
 	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
 		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
-		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment()}
+		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment(),
+		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -6,6 +6,7 @@ import "time"
 // body: what it takes to tell a limit that is too small from connections that leak.
 type diagnosis struct {
 	captureUntil int64 // every lease's call site is asked for until then
+	starvedAt    int64 // a request has waited in vain, or for WarnAfter, at last; 0 when none has
 
 	suspects             int // leases whose watch says so
 	suspected, reclaimed uint64
@@ -96,6 +97,7 @@ func (d *diagnosis) demand(now int64) Demand {
 // starved notes that a request got no connection in time.
 func (c *core) starved(now int64) {
 	d := c.diagnose()
+	d.starvedAt = now
 	d.captureUntil = max(d.captureUntil, after(now, captureAfterStarving))
 }
 

@@ -330,7 +330,7 @@ func (c *core) startDials(now int64) {
 // startDial takes a slot for a connection that w caused, or that is to replace
 // another.
 func (c *core) startDial(w *Waiter, replaces *Slot) {
-	d := &dialing{ctx: context.Background(), initiator: w, orphanUntil: never, reliedUntil: never, replaces: replaces,
+	d := &dialing{ctx: context.Background(), begun: c.latest, initiator: w, orphanUntil: never, reliedUntil: never, replaces: replaces,
 		trial: c.fails > 0 || c.exhaustedErr != nil, pending: true}
 	s := &Slot{pool: c.pool, dial: d, capacity: 1, maxLeft: -1, heapPos: -1, idleUntil: never, retireAt: never, due: never}
 	s.lease.slot = s

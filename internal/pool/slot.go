@@ -109,6 +109,7 @@ type Slot struct {
 type dialing struct {
 	ctx         context.Context // values of the request that caused it
 	cancel      context.CancelFunc
+	begun       int64   // when it was decided
 	initiator   *Waiter // still waiting for this dial; nil when it left
 	orphanUntil int64   // the dial is given up then; never while a request waits
 	reliedUntil int64   // an orphan is doubtful from then on; never while a request waits

@@ -191,6 +191,8 @@ func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
 		snap.Binding = BindingPaused
 	case w != nil && w.dial != nil && w.dial.dial.pending, w == nil && c.dials.back != nil && c.dials.back.dial.pending:
 		snap.Binding = BindingAdmission
+	case w != nil && w.dial != nil && c.total >= c.cfg.MaxConns && 2*(now-w.dial.dial.begun) < now-w.since:
+		snap.Binding = BindingConns // most of the time went by before there was room for its dial
 	case w != nil && w.dial != nil:
 	case c.exhaustedErr != nil && c.live() > 0:
 		snap.Binding = BindingExhausted

@@ -44,13 +44,16 @@ func (p *Pool) Owner() Owner { return p.owner }
 // watchAfter is how old a lease is before its body is watched: most are read by then.
 const watchAfter = time.Second
 
+// starvingFor is how long a pool counts as starving after the last request that starved.
+const starvingFor = 5 * time.Second
+
 // Patrol is what a look at the bodies found.
 type Patrol struct {
 	Begin    []Begun     // bodies to be watched from now on: see Begun.Start
 	Suspects []LeaseInfo // leases whose body looks forgotten, and did not before
 	Back     []LeaseInfo // leases whose body looked forgotten, and is read again
 	Leases   bool        // there are leases, old ones or new ones
-	Starving bool        // a request has waited for a second, and there is a body that was not read for one
+	Starving bool        // requests starve, or did a moment ago, and there is a body that was not read for a second
 }
 
 // Begun is a body whose watch begins.
@@ -72,7 +75,8 @@ func (p *Pool) Patrol(leakAfter time.Duration) Patrol {
 
 func (c *core) patrol(leakAfter time.Duration, now int64) (out Patrol) {
 	out.Leases = c.leases.len > 0
-	hungry := c.waiters.len > 0 && durationBetween(c.waiters.front.since, now) >= watchAfter
+	hungry := c.waiters.len > 0 && durationBetween(c.waiters.front.since, now) >= watchAfter ||
+		c.diag != nil && c.diag.starvedAt != 0 && durationBetween(c.diag.starvedAt, now) < starvingFor
 	for l := c.leases.front; l != nil && durationBetween(l.acquired, now) >= watchAfter; l = l.next {
 		if Phase(l.phase.Load()) != PhaseBody {
 			continue
