@@ -44,7 +44,8 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"sockets":         {},
 		"lab":             {".", "sockets", "internal/origin"},
 		"policyfile":      {"."},
-		"cmd/berth":       {".", "lab", "policyfile"},
+		"kb":              {},
+		"cmd/berth":       {".", "kb", "lab", "policyfile"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
