@@ -76,7 +76,20 @@ func (e Evidence) Measured() ([]Value, error) {
 	return values, nil
 }
 
-// In says on one line what was measured, or which test shows it.
+// MarshalJSON adds what was measured, as "values".
+func (e Evidence) MarshalJSON() ([]byte, error) {
+	type plain Evidence
+	var values []Value
+	if e.Lab != "" {
+		values, _ = e.Measured() // absent when it is not measured yet
+	}
+	return json.Marshal(struct {
+		plain
+		Values []Value `json:"values,omitempty"`
+	}{plain(e), values})
+}
+
+// Line says on one line what was measured, or which test shows it.
 func (e Evidence) Line(l Language) string {
 	if e.Test != "" {
 		dir := "."

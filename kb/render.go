@@ -14,7 +14,7 @@ type Options struct {
 
 // words are the headings.
 type words struct {
-	versions, os, cause, confirm, workarounds, deadEnds, see, references, platform, why, evidence, cannot Text
+	versions, os, cause, confirm, workarounds, deadEnds, see, references, why, evidence, test, cannot Text
 }
 
 func headings() words {
@@ -27,9 +27,9 @@ func headings() words {
 		deadEnds:    Text{"What does not help", "无效的做法"},
 		see:         Text{"See also", "另见"},
 		references:  Text{"References", "参考资料"},
-		platform:    Text{"on", "平台"},
 		why:         Text{"because", "为什么无效"},
 		evidence:    Text{"measured", "实测"},
+		test:        Text{"shown by", "由测试证明"},
 		cannot:      Text{"not measured here", "未在此实测"},
 	}
 }
@@ -44,8 +44,8 @@ func Render(w io.Writer, e *Entry, l Language, o Options) error {
 	p.wrap("", p.paint(bold, e.Code)+"  ", e.Title.In(l))
 	p.wrap("", "", p.paint(dim, e.ID))
 	p.line("")
-	p.wrap("", h.versions.In(l)+": ", e.Versions.In(l))
-	p.wrap("", h.os.In(l)+": ", strings.Join(e.OS, ", "))
+	p.wrap("", p.label(h.versions), e.Versions.In(l))
+	p.wrap("", p.label(h.os), strings.Join(e.OS, ", "))
 
 	p.heading(h.cause)
 	p.paragraphs("  ", e.Cause.In(l))
@@ -69,7 +69,7 @@ func Render(w io.Writer, e *Entry, l Language, o Options) error {
 	p.heading(h.deadEnds)
 	for i, a := range e.DeadEnds {
 		p.advice(i, red, a.Text.In(l), a.Platform)
-		p.wrap("     ", h.why.In(l)+": ", a.Why.In(l))
+		p.wrap("     ", p.label(h.why), a.Why.In(l))
 		p.proof(h, a.Proof)
 	}
 	if len(e.See) > 0 {
@@ -147,7 +147,7 @@ func (p *printer) wrap(indent, label, text string) {
 }
 
 func (p *printer) paragraphs(indent, text string) {
-	for i, para := range strings.Split(strings.TrimSpace(text), "\n\n") {
+	for i, para := range strings.Split(strings.TrimSpace(text), "\n") { // folded YAML: a line is a paragraph
 		if i > 0 {
 			p.line("")
 		}
@@ -179,9 +179,16 @@ func (p *printer) code(indent, text, comment string) {
 
 func (p *printer) proof(h words, x Proof) {
 	for _, e := range x.Evidence {
-		p.wrap("     ", p.paint(dim, h.evidence.In(p.lang)+": "), e.Line(p.lang))
+		label := h.evidence
+		if e.Test != "" {
+			label = h.test
+		}
+		p.wrap("     ", p.paint(dim, p.label(label)), e.Line(p.lang))
 	}
 	if x.CannotRun.EN != "" {
-		p.wrap("     ", p.paint(dim, h.cannot.In(p.lang)+": "), x.CannotRun.In(p.lang))
+		p.wrap("     ", p.paint(dim, p.label(h.cannot)), x.CannotRun.In(p.lang))
 	}
 }
+
+// label is a text with the language's colon.
+func (p *printer) label(t Text) string { return t.In(p.lang) + Text{": ", "："}.In(p.lang) }

@@ -1,4 +1,5 @@
-// Command berth runs Berth's lab, and checks and explains policy files.
+// Command berth explains errors of connections, runs Berth's lab, and checks and
+// explains policy files.
 package main
 
 import (
@@ -40,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		Use:           "berth",
 		Short:         "Outbound HTTP connections that say what they are waiting for",
 		Long:          "Berth is an http.RoundTripper for Go with connection pools that can be seen, bounded and explained.\nThis command shows at work what they do.",
-		Example:       "  berth lab              run every experiment on real sockets\n  berth lab limit --json limit.json",
+		Example:       "  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets\n  berth lab limit --json limit.json",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -48,7 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
+	root.AddCommand(explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
