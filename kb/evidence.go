@@ -42,7 +42,11 @@ func (v Value) String() string {
 	name := strings.ReplaceAll(v.Name, "_", " ")
 	switch x := v.Value.(type) {
 	case float64:
-		return name + " " + strconv.FormatFloat(x, 'f', -1, 64)
+		number := strconv.FormatFloat(x, 'f', -1, 64)
+		if short, ok := strings.CutSuffix(name, " ms"); ok {
+			return short + " " + number + " ms"
+		}
+		return name + " " + number
 	case string:
 		return fmt.Sprintf("%s %q", name, x)
 	}
