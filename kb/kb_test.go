@@ -40,7 +40,7 @@ var pendingVariants = map[string]struct {
 		measured: []string{"fin_wait2", "seconds"},
 	},
 	"infinite-pool": {
-		variants: []string{"net/http, unlimited", "berth, unlimited", "berth, MaxConns 100", "berth, port budget"},
+		variants: []string{"net/http, unlimited", "berth, unlimited", "berth, limited", "berth, port budget"},
 		measured: []string{"failed", "connections", "p99_ms"},
 	},
 }

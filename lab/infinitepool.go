@@ -30,7 +30,7 @@ func runInfinitePool(ctx context.Context, s *session) error {
 		burst = 1000
 	}
 	accepts := burst / 10
-	s.result.Note = fmt.Sprintf("the host resets every connection beyond %d at once, and answers after %v", accepts, infiniteLatency)
+	s.result.Note = fmt.Sprintf("the host resets every connection beyond %d at once, and answers after %v; “limited” is to a fifth of that", accepts, infiniteLatency)
 	fixed := func(addr netip.AddrPort) func(context.Context, string) ([]netip.Addr, time.Duration, error) {
 		return func(context.Context, string) ([]netip.Addr, time.Duration, error) {
 			return []netip.Addr{addr.Addr()}, time.Minute, nil
@@ -42,7 +42,7 @@ func runInfinitePool(ctx context.Context, s *session) error {
 		fails  bool
 	}{
 		{"berth, unlimited", &berth.Policy{MaxWaiters: -1, MaxDials: -1}, true},
-		{fmt.Sprintf("berth, MaxConns %d", accepts/5), &berth.Policy{MaxConns: accepts / 5}, false},
+		{"berth, limited", &berth.Policy{MaxConns: accepts / 5}, false},
 		{"berth, port budget", &berth.Policy{PortBudget: berth.PortBudget{Ports: accepts}}, false},
 		{"net/http, unlimited", nil, true},
 	} {
