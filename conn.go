@@ -145,9 +145,9 @@ func (c *conn) SetPhase(p pool.Phase) { c.lease.SetPhase(p) }
 
 func (c *conn) Touch() { c.lease.Touch(c.ep.t.now()) }
 
-func (c *conn) Lend(b pool.Body) {
+func (c *conn) Lend(b pool.Body, room *pool.Known) {
 	c.lease.Touch(c.ep.t.now()) // its head has come
-	c.lease.Lend(b)
+	c.lease.Lend(b, room)
 	c.ep.watchBodies()
 }
 

@@ -103,14 +103,14 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 		}
 		return res, nil
 	}
-	out := &muxResponse{*res, muxBody{rc: res.Body, from: res, m: m, lease: l, fate: fate, req: req}}
+	out := &muxResponse{Response: *res, body: muxBody{rc: res.Body, from: res, m: m, lease: l, fate: fate, req: req}}
 	out.body.to = &out.Response
 	out.Body = &out.body
 	if s := m.h1.State(); s != nil {
 		out.TLS = s
 	}
 	l.Touch(m.ep.t.now())
-	l.Lend(out)
+	l.Lend(out, &out.known)
 	l.SetPhase(pool.PhaseBody)
 	m.ep.watchBodies()
 	return &out.Response, nil
@@ -120,7 +120,8 @@ func (m *muxConn) roundTrip(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Res
 // itself, so that the collector could not tell when the caller has forgotten that.
 type muxResponse struct {
 	http.Response
-	body muxBody
+	body  muxBody
+	known pool.Known
 }
 
 // WhenForgotten is pool.Body's.

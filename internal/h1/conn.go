@@ -20,7 +20,7 @@ type Owner interface {
 	Touch()
 	// Lend tells of the body that the caller is about to have, when its rest has still to be
 	// read from the connection. BeginRead and EndRead tell of each Read of it.
-	Lend(pool.Body)
+	Lend(b pool.Body, room *pool.Known)
 	BeginRead()
 	EndRead()
 	// Done tells that the exchange no longer uses the connection. It is called

@@ -30,6 +30,7 @@ type response struct {
 	http.Response
 	body   Body
 	values [12]string
+	known  pool.Known
 }
 
 // RoundTrip sends the request and returns the response as soon as its head has
@@ -340,7 +341,7 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 	if res.body.conn.Load() == nil {
 		c.finish(c.fateOf(true))
 	} else {
-		c.owner.Lend(res)
+		c.owner.Lend(res, &res.known)
 		c.owner.SetPhase(pool.PhaseBody)
 	}
 }

@@ -216,7 +216,7 @@ func (c *core) cancel(w *Waiter, now int64) {
 		s := l.slot
 		s.requests--
 		c.stats.requests--
-		if l.reused {
+		if l.Reused() {
 			c.stats.reused--
 		}
 		c.unlease(l)
@@ -265,7 +265,7 @@ func (c *core) refused(l *Lease, v Verdict) {
 	idle := int64(l.idle)
 	s.requests--
 	c.stats.requests--
-	if l.reused {
+	if l.Reused() {
 		c.stats.reused--
 	}
 	c.unlease(l)

@@ -94,8 +94,12 @@ func (d *diagnosis) demand(now int64) Demand {
 	return out
 }
 
-// starved notes that a request got no connection in time.
+// starved notes that a request got no connection in time, if others hold them: one that
+// waits for its dial learns nothing by their call sites.
 func (c *core) starved(now int64) {
+	if c.total < c.cfg.MaxConns && c.admission == nil {
+		return
+	}
 	d := c.diagnose()
 	d.starvedAt = now
 	d.captureUntil = max(d.captureUntil, after(now, captureAfterStarving))

@@ -1,6 +1,9 @@
 package pool
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // dispatch matches waiting requests with connections that have room, oldest
 // first, then starts the dials that the rest need. Every event ends with it.
@@ -17,7 +20,8 @@ func (c *core) dispatch(now int64) {
 		c.orphan(w, false, now)
 		c.stats.wait.add(now - w.since)
 		w.lease = c.lend(s, now)
-		w.lease.method, w.lease.path, w.lease.waited = w.method, w.path, true
+		w.lease.method, w.lease.path = w.method, w.path
+		w.lease.set(leaseWaited, true)
 		w.state = waiterGranted
 		c.emit(action{kind: actGrant, waiter: w})
 	}
@@ -101,7 +105,8 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 		}
 		l.idle = 0
 	}
-	l.shared, l.waited, l.before = s.inFlight > 0, false, s.requests
+	l.flags, l.before = 0, uint32(min(s.requests, math.MaxUint32))
+	l.set(leaseShared, s.inFlight > 0)
 	s.inFlight++
 	c.lastUse = now
 	if s.at != nil {
@@ -116,16 +121,16 @@ func (c *core) lend(s *Slot, now int64) *Lease {
 	}
 	l.slot = s
 	l.acquired = now
-	l.reused = s.requests > 0
+	l.set(leaseReused, s.requests > 0)
 	l.active = true
-	l.sampled = c.sample(now)
+	l.set(leaseSampled, c.sample(now))
 	l.phase.Store(uint32(PhaseSending))
 	l.lastByte.Store(0)
 	c.leases.pushBack(l)
 	s.requests++
-	l.last = c.cfg.MarkLast && (c.usedUp(s) || s.maxLeft == 1 || s.retireAt != never && now >= s.retireAt-lead(c.cfg.Lifetime))
+	l.set(leaseLast, c.cfg.MarkLast && (c.usedUp(s) || s.maxLeft == 1 || s.retireAt != never && now >= s.retireAt-lead(c.cfg.Lifetime)))
 	c.stats.requests++
-	if l.reused {
+	if l.Reused() {
 		c.stats.reused++
 	}
 	return l
@@ -137,9 +142,11 @@ func (c *core) unlease(l *Lease) {
 	c.leases.remove(l)
 	l.active = false
 	l.method, l.path = "", ""
-	l.body = nil
-	if l.watch != nil {
-		c.unwatch(l)
+	if k := l.known.Load(); k != nil {
+		l.known.Store(nil)
+		if k.watch != nil {
+			c.unwatch(k.watch)
+		}
 	}
 	s.inFlight--
 	if s.at != nil {

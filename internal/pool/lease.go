@@ -30,21 +30,57 @@ type Lease struct {
 	method, path string
 	acquired     int64
 	idle         time.Duration
-	reused       bool
+	before       uint32
 	active       bool
-	shared       bool
-	waited       bool
-	last         bool
-	sampled      bool
-	before       uint64
+	flags        leaseFlags
 
 	phase    atomic.Uint32
 	reads    atomic.Uint32 // Reads of the body that began and that ended: odd while one is under way
 	lastByte atomic.Int64  // when the response last brought something; 0 before that
 
-	site  atomic.Pointer[Site] // where the request was made; nil when that was not asked
-	body  Body                 // until it is watched; set before PhaseBody
-	watch *Watch               // of the body, once the lease is old enough
+	known atomic.Pointer[Known] // nil while there is nothing
+}
+
+// leaseFlags are what the methods of their names tell.
+type leaseFlags uint8
+
+const (
+	leaseReused leaseFlags = 1 << iota
+	leaseShared
+	leaseWaited
+	leaseLast
+	leaseSampled
+)
+
+func (l *Lease) set(f leaseFlags, on bool) {
+	if on {
+		l.flags |= f
+	} else {
+		l.flags &^= f
+	}
+}
+
+// Known is what few leases have: connections that are idle need no room for it.
+type Known struct {
+	site  *Site  // where the request was made; nil when that was not asked. It does not change
+	body  Body   // until it is watched; set before PhaseBody
+	watch *Watch // of the body, once the lease is old enough
+}
+
+// site returns where the request was made; nil when that is not known.
+func (l *Lease) site() *Site {
+	if k := l.known.Load(); k != nil {
+		return k.site
+	}
+	return nil
+}
+
+// watch returns the watch over the body; nil when there is none. The pool's lock is held.
+func (l *Lease) watch() *Watch {
+	if k := l.known.Load(); k != nil {
+		return k.watch
+	}
+	return nil
 }
 
 // Conn returns the leased connection.
@@ -54,34 +90,42 @@ func (l *Lease) Conn() Conn { return l.slot.conn }
 func (l *Lease) Slot() *Slot { return l.slot }
 
 // Reused reports whether the connection has carried a request before.
-func (l *Lease) Reused() bool { return l.reused }
+func (l *Lease) Reused() bool { return l.flags&leaseReused != 0 }
 
 // Idle returns how long the connection sat unused before this lease.
 func (l *Lease) Idle() time.Duration { return l.idle }
 
 // Before returns how many requests the connection carried before this one.
-func (l *Lease) Before() uint64 { return l.before }
+func (l *Lease) Before() uint64 { return uint64(l.before) }
 
 // Shared reports whether others were in flight on the connection.
-func (l *Lease) Shared() bool { return l.shared }
+func (l *Lease) Shared() bool { return l.flags&leaseShared != 0 }
 
 // Waited reports whether the request stood in the queue for it.
-func (l *Lease) Waited() bool { return l.waited }
+func (l *Lease) Waited() bool { return l.flags&leaseWaited != 0 }
 
 // Last reports that the connection will carry no further request, as far as is known
 // now. It is computed if Config.MarkLast says so.
-func (l *Lease) Last() bool { return l.last }
+func (l *Lease) Last() bool { return l.flags&leaseLast != 0 }
 
 // Sampled says that the request's call site should be told by SetSite: the lease is of the
 // sample, or its pool starved, or lost a body, of late.
-func (l *Lease) Sampled() bool { return l.sampled }
+func (l *Lease) Sampled() bool { return l.flags&leaseSampled != 0 }
 
 // SetSite tells where the request was made.
-func (l *Lease) SetSite(s *Site) { l.site.Store(s) }
+func (l *Lease) SetSite(s *Site) { l.known.Store(&Known{site: s}) }
 
 // Lend tells of the body that the caller is about to have; SetPhase(PhaseBody) follows. The
 // lease refers to it until it is watched, which costs too much for one that is read at once.
-func (l *Lease) Lend(b Body) { l.body = b }
+// room is part of what the body is part of, so that nothing has to be made for it.
+func (l *Lease) Lend(b Body, room *Known) {
+	if k := l.known.Load(); k != nil {
+		k.body = b
+		return
+	}
+	room.body = b
+	l.known.Store(room)
+}
 
 // BeginRead tells that a Read of the body begins, EndRead that it has ended; they come in
 // pairs, and none is under way at Release.
@@ -128,7 +172,7 @@ func (l *Lease) Release(now int64, f Fate) {
 		p.mu.Unlock() // whoever recovers must not find the pool locked
 		panic(twice)
 	}
-	site := l.site.Swap(nil)
+	site := l.site()
 	p.core.release(l, p.core.at(now), f)
 	p.flush()
 	if site != nil && p.shared.SiteDone != nil {

@@ -107,8 +107,8 @@ func (m *model) lent(l *Lease, w *modelWaiter) {
 		m.fail("%s was lent after the peer's idle timeout", m.name(s.s))
 	case s.inFlight == 0 && l.idle != idle:
 		m.fail("%s was unused for %v, said %v", m.name(s.s), idle, l.idle)
-	case l.reused != (s.requests > 0):
-		m.fail("%s has had %d requests, said reused %v", m.name(s.s), s.requests, l.reused)
+	case l.Reused() != (s.requests > 0):
+		m.fail("%s has had %d requests, said reused %v", m.name(s.s), s.requests, l.Reused())
 	}
 	s.inFlight++
 	s.requests++

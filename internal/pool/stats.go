@@ -222,7 +222,7 @@ func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
 // info describes the lease. The pool's lock is held.
 func (l *Lease) info(now int64) LeaseInfo {
 	i := LeaseInfo{Method: l.method, Path: l.path, Phase: Phase(l.phase.Load()), Held: durationBetween(l.acquired, now),
-		SinceByte: -1, Site: l.site.Load(), Conn: l.slot.conn}
+		SinceByte: -1, Site: l.site(), Conn: l.slot.conn}
 	b := l.lastByte.Load()
 	if b != 0 {
 		i.SinceByte = durationBetween(b, now)
@@ -233,7 +233,7 @@ func (l *Lease) info(now int64) LeaseInfo {
 			return i
 		}
 		last := max(b, l.acquired)
-		if w := l.watch; w != nil {
+		if w := l.watch(); w != nil {
 			last, i.Suspect = max(last, w.active), w.suspect
 		}
 		i.Unread = durationBetween(last, now)

@@ -82,12 +82,16 @@ func (c *core) patrol(leakAfter time.Duration, now int64) (out Patrol) {
 			continue
 		}
 		reads := l.reads.Load()
-		w := l.watch
+		k := l.known.Load()
+		if k == nil {
+			continue // its body is about to come
+		}
+		w := k.watch
 		if w == nil {
-			if l.body != nil {
-				l.watch = &Watch{lease: l, pool: c.pool, abandon: l.body.Abandon(l), reads: reads, active: max(l.lastByte.Load(), l.acquired)}
-				out.Begin = append(out.Begin, Begun{l.body, l.watch})
-				l.body = nil
+			if b := k.body; b != nil {
+				w = &Watch{lease: l, pool: c.pool, abandon: b.Abandon(l), reads: reads, active: max(l.lastByte.Load(), l.acquired)}
+				out.Begin = append(out.Begin, Begun{b, w})
+				l.known.Store(&Known{site: k.site, watch: w}) // the other may be part of the body
 			}
 			continue
 		}
@@ -114,9 +118,8 @@ func (c *core) patrol(leakAfter time.Duration, now int64) (out Patrol) {
 }
 
 // unwatch ends the watch over the body of a lease that ends.
-func (c *core) unwatch(l *Lease) {
-	w := l.watch
-	l.watch, w.lease = nil, nil
+func (c *core) unwatch(w *Watch) {
+	w.lease = nil
 	if w.suspect {
 		c.diag.suspects--
 	}
