@@ -141,10 +141,14 @@ func (s *session) freeRow(ctx context.Context, variant byte, u usage, requests i
 			end()
 		}
 	}()
+	counts := newCensus("requests")
 	var kept []http.RoundTripper // a client that nobody disposes of is one that somebody holds
 	for i := range requests {
 		if i%50 == 0 {
 			s.progress("%s, request %d of %d", u.name, i, requests)
+		}
+		if i%(requests/20) == 0 {
+			counts.look(ctx, srv, float64(i))
 		}
 		rt, done := next()
 		err := get(ctx, rt, srv.url())
@@ -177,6 +181,8 @@ func (s *session) freeRow(ctx context.Context, variant byte, u usage, requests i
 	if err != nil {
 		return err
 	}
+	counts.look(ctx, srv, float64(requests))
+	row.Series = counts.series()
 	n := sockets.Count(seen)
 	row.Measured["ports"], row.Measured["established"], row.Measured["time_wait"] = countPorts(seen), n[sockets.Established], n[sockets.TimeWait]
 	for k, want := range expected {

@@ -102,6 +102,15 @@ func follow(ctx context.Context, s *server, every time.Duration) (stop func() (S
 
 func round3(f float64) float64 { return float64(int(f*1000+0.5)) / 1000 }
 
+// highest returns the highest value of a series.
+func highest(s Series) int {
+	most := 0.0
+	for _, p := range s.Points {
+		most = max(most, p[1])
+	}
+	return int(most)
+}
+
 // within returns the points of a series from one time to another.
 func within(s Series, from, to float64) (values []float64) {
 	for _, p := range s.Points {

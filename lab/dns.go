@@ -139,7 +139,7 @@ func measureDNS(ctx context.Context, variant byte, makeTransport func(string) (h
 	if ctx.Err() != nil {
 		return Variant{}, errInterrupted
 	}
-	row := Variant{Series: []Series{share}, Measured: map[string]any{"requests": len(all), "failed": failures(all), "queries": names.queries.Load(),
+	row := Variant{Series: []Series{share}, Marks: []Mark{{round3(moveAt.Seconds()), "the name moves"}}, Measured: map[string]any{"requests": len(all), "failed": failures(all), "queries": names.queries.Load(),
 		"last_to_old_ms": ms(max(lastOld-moveAt, 0)), "share_new_at_the_end": 0.0}}
 	if n := len(share.Points); n > 0 {
 		row.Measured["share_new_at_the_end"] = share.Points[n-1][1]

@@ -135,7 +135,7 @@ func runKnee(ctx context.Context, s *session) error {
 			if err := runs[name].err; err != nil {
 				return err
 			}
-			curves[name].add(load, runs[name].waits)
+			curves[name].add(load, runs[name].waits, perfect(runs[name].done, kneeConns))
 			v := runs[name].variant(name, load)
 			if i == len(loads)-1 { // the curves hang on each client's last row
 				v.Series = curves[name].series()
@@ -147,19 +147,20 @@ func runKnee(ctx context.Context, s *session) error {
 }
 
 // kneeCurves are a client's waits over the load.
-type kneeCurves struct{ p50, p99 Series }
+type kneeCurves struct{ p50, p99, perfect Series }
 
 func newKneeCurves() *kneeCurves {
 	const unit = "ms over % of capacity"
-	return &kneeCurves{Series{Name: "wait p50", Unit: unit}, Series{Name: "wait p99", Unit: unit}}
+	return &kneeCurves{Series{Name: "wait p50", Unit: unit}, Series{Name: "wait p99", Unit: unit}, Series{Name: "perfect p99", Unit: unit}}
 }
 
-func (c *kneeCurves) add(load float64, waits []time.Duration) {
+func (c *kneeCurves) add(load float64, waits, perfect []time.Duration) {
 	c.p50.Points = append(c.p50.Points, [2]float64{load * 100, ms(quantile(waits, 0.5))})
 	c.p99.Points = append(c.p99.Points, [2]float64{load * 100, ms(quantile(waits, 0.99))})
+	c.perfect.Points = append(c.perfect.Points, [2]float64{load * 100, ms(quantile(perfect, 0.99))})
 }
 
-func (c *kneeCurves) series() []Series { return []Series{c.p50, c.p99} }
+func (c *kneeCurves) series() []Series { return []Series{c.p50, c.p99, c.perfect} }
 
 // kneeRun is what one client did with the arrivals.
 type kneeRun struct {

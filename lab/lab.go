@@ -58,6 +58,8 @@ type Variant struct {
 	OK       bool           `json:"ok"`
 	Note     string         `json:"note,omitempty"`
 	Series   []Series       `json:"series,omitempty"`
+	Marks    []Mark         `json:"marks,omitempty"`    // on the series
+	Timeline []Lane         `json:"timeline,omitempty"` // states over time
 }
 
 // Berth reports whether the variant is one of Berth's own: those decide.

@@ -112,6 +112,10 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 		return Variant{}, "", err
 	}
 	defer done()
+	stop := portLanes(ctx, srv, unit/10)
+	defer func() { stop() }() // twice does nothing more
+	start := time.Now()
+	var marks []Mark
 	for i := range lifetimeRequests {
 		if i > 0 {
 			if err := pause(ctx, 2*unit); err != nil {
@@ -119,6 +123,7 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 			}
 		}
 		s.progress("%s, request %d of %d", v.name, i+1, lifetimeRequests)
+		marks = append(marks, Mark{round3(time.Since(start).Seconds()), fmt.Sprintf("request %d", i+1)})
 		if err := get(ctx, rt, srv.url()); err != nil {
 			if ctx.Err() != nil {
 				err = errInterrupted
@@ -137,13 +142,11 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 	if err != nil {
 		return row, "", err
 	}
-	ports := map[uint16]bool{}
-	for _, s := range seen {
-		ports[s.Local.Port()] = true
-	}
+	row.Timeline, row.Marks = stop(), marks
+	ports := countPorts(seen)
 	n := sockets.Count(seen)
-	row.Measured = map[string]any{"ports": len(ports), "established": n[sockets.Established], "time_wait": n[sockets.TimeWait]}
-	row.OK = len(ports) == v.expected && n[sockets.Established] == 1 && n[sockets.TimeWait] == v.timeWait
+	row.Measured = map[string]any{"ports": ports, "established": n[sockets.Established], "time_wait": n[sockets.TimeWait]}
+	row.OK = ports == v.expected && n[sockets.Established] == 1 && n[sockets.TimeWait] == v.timeWait
 	var table strings.Builder
 	if err := sockets.WriteTable(&table, seen); err != nil {
 		return row, "", err

@@ -30,8 +30,9 @@ const (
 	limitAttempts = 3
 )
 
-// sender sends n requests at once to a server and returns when all are answered.
-type sender func(ctx context.Context, s *server, n, conns int) error
+// sender sends n requests at once to a server and returns when all are answered. The
+// clock notes each answer.
+type sender func(ctx context.Context, s *server, n, conns int, clock *clocked) error
 
 func runLimit(ctx context.Context, s *session) error {
 	requests := 200
@@ -102,6 +103,7 @@ type limitRun struct {
 	wall     time.Duration
 	most     int // connections that the kernel showed at once
 	observed bool
+	series   []Series
 }
 
 // held says that the kernel showed as many connections as allowed, no more and no
@@ -109,7 +111,7 @@ type limitRun struct {
 func (r limitRun) held(conns int) bool { return !r.observed || conns == 0 || r.most == conns }
 
 func (r limitRun) variant(name string, conns, requests int, raw time.Duration) Variant {
-	v := Variant{Name: name, OK: r.held(conns),
+	v := Variant{Name: name, OK: r.held(conns), Series: r.series,
 		Measured: map[string]any{"connections": r.most, "wall_ms": ms(r.wall), "requests": requests},
 		Expected: map[string]any{"connections": conns}}
 	if !r.observed {
@@ -134,17 +136,23 @@ func measureLimit(ctx context.Context, variant byte, send sender, requests, conn
 		return limitRun{}, err
 	}
 	defer srv.Close()
-	stop := watch(ctx, srv.addr)
+	stop := follow(ctx, srv, 20*time.Millisecond)
+	clock := newClock(requests)
 	start := time.Now()
-	err = send(ctx, srv, requests, conns)
+	err = send(ctx, srv, requests, conns, clock)
 	wall := time.Since(start)
-	most, observed := stop()
-	return limitRun{wall, most, observed}, err
+	seen, observed := stop()
+	r := limitRun{wall: wall, observed: observed, series: []Series{latencies(clock.all())}}
+	if observed {
+		r.series = append([]Series{seen}, r.series...)
+		r.most = highest(seen)
+	}
+	return r, err
 }
 
 // sendRaw is the floor: conns connections, each with one request after the other,
 // written and read as bytes.
-func sendRaw(ctx context.Context, s *server, n, conns int) error {
+func sendRaw(ctx context.Context, s *server, n, conns int, clock *clocked) error {
 	var left atomic.Int64
 	left.Store(int64(n))
 	errs := make(chan error, conns)
@@ -167,6 +175,7 @@ func sendRaw(ctx context.Context, s *server, n, conns int) error {
 					if _, err := io.ReadFull(c, buf); err != nil {
 						return err
 					}
+					clock.note()
 				}
 				return nil
 			}()
@@ -175,19 +184,19 @@ func sendRaw(ctx context.Context, s *server, n, conns int) error {
 	return gather(ctx, errs, conns)
 }
 
-func sendBerth(ctx context.Context, s *server, n, conns int) error {
+func sendBerth(ctx context.Context, s *server, n, conns int, clock *clocked) error {
 	tr, err := berth.New(berth.Config{Policy: berth.Policy{MaxConns: conns, MaxDials: -1}})
 	if err != nil {
 		return err
 	}
 	defer tr.Close()
-	return sendAll(ctx, tr, s, n)
+	return sendAll(ctx, clock.over(tr), s, n)
 }
 
-func sendNetHTTP(ctx context.Context, s *server, n, conns int) error {
+func sendNetHTTP(ctx context.Context, s *server, n, conns int, clock *clocked) error {
 	tr := &http.Transport{MaxConnsPerHost: conns, MaxIdleConnsPerHost: n}
 	defer tr.CloseIdleConnections()
-	return sendAll(ctx, tr, s, n)
+	return sendAll(ctx, clock.over(tr), s, n)
 }
 
 // sendAll sends n requests at once through rt.

@@ -148,5 +148,8 @@ func (s *session) liveRow(ctx context.Context, variant byte, name string, phase 
 		waits.Points = append(waits.Points, [2]float64{round3(all[i].at.Seconds()), ms(all[i].took)})
 	}
 	row.Series = []Series{conns, waits}
+	for i, at := range changed {
+		row.Marks = append(row.Marks, Mark{round3(at), fmt.Sprintf("limit %d", livePhases[i])})
+	}
 	return row, nil
 }

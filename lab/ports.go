@@ -80,6 +80,7 @@ func portRow(name string, all []sample, rate, ports int, none bool) Variant {
 	row := Variant{Name: name, Measured: map[string]any{"requests": len(all), "failed": failures(all), "p99_ms": ms(quantile(durations(all), 0.99))},
 		Expected: map[string]any{"failed": 0}}
 	row.OK = failures(all) == 0
+	row.Series = []Series{failedOver(all, rate), tookOver(all)}
 	if none {
 		return row
 	}
@@ -94,6 +95,32 @@ func portRow(name string, all []sample, rate, ports int, none bool) Variant {
 		}
 	}
 	return row
+}
+
+// failedOver counts the failures of an open loop, over time.
+func failedOver(all []sample, rate int) Series {
+	s := Series{Name: "failed", Unit: "s", Points: [][2]float64{{0, 0}}}
+	failed, every := 0, max(rate/50, 1)
+	for i, r := range all {
+		if r.err != nil {
+			failed++
+		}
+		if i%every == every-1 || i == len(all)-1 {
+			s.Points = append(s.Points, [2]float64{round3(r.at.Seconds()), float64(failed)})
+		}
+	}
+	return s
+}
+
+// tookOver is what requests took, by the time of their beginning; of many every some.
+func tookOver(all []sample) Series {
+	s := Series{Name: "time of a request", Unit: "s"}
+	for i := 0; i < len(all); i += max(len(all)/200, 1) {
+		if all[i].err == nil {
+			s.Points = append(s.Points, [2]float64{round3(all[i].at.Seconds()), ms(all[i].took)})
+		}
+	}
+	return s
 }
 
 func (s *session) fewPortsRows(ctx context.Context, requests int, r berth.PortRange) error {
@@ -135,12 +162,15 @@ func (s *session) fewPortsRows(ctx context.Context, requests int, r berth.PortRa
 				predicted <- u[0].Exhausted() + 100*time.Millisecond
 			}
 		}()
+		counts := takeCensus(ctx, srv, 20*time.Millisecond)
 		start := time.Now()
 		all := openLoop(ctx, tr, srv.url(), requests, portsRate)
 		wall := time.Since(start)
 		close(stop)
+		taken := counts()
 		row := portRow(v.name, all, portsRate, fewPorts, true)
 		row.Measured["wall_ms"] = ms(wall)
+		row.Series = append(taken.series(), row.Series...)
 		seen, err := clientSockets(ctx, srv.addr)
 		tr.Close()
 		srv.Close()
@@ -175,7 +205,9 @@ func (s *session) fewPortsRows(ctx context.Context, requests int, r berth.PortRa
 	d := net.Dialer{Control: portRange(r.Lo, r.Hi)}
 	theirs := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
 	defer theirs.CloseIdleConnections()
+	counts := takeCensus(ctx, srv, 20*time.Millisecond)
 	all := openLoop(ctx, theirs, srv.url(), requests, portsRate)
+	taken := counts()
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
@@ -183,7 +215,9 @@ func (s *session) fewPortsRows(ctx context.Context, requests int, r berth.PortRa
 		s.result.Note = join(s.result.Note, fmt.Sprintf("net/http's row is not observed: %v", all[0].err))
 		return nil
 	}
-	s.add(scrub(portRow("net/http, a connection a request", all, portsRate, fewPorts, false), srv))
+	row := scrub(portRow("net/http, a connection a request", all, portsRate, fewPorts, false), srv)
+	row.Series = append(taken.series(), row.Series...)
+	s.add(row)
 	return nil
 }
 
@@ -247,6 +281,39 @@ func (g *gateway) ended(hold time.Duration) {
 	}
 }
 
+// watch samples the ports of the gateway over time: those in use, and those that it still
+// holds.
+func (g *gateway) watch(ctx context.Context) (stop func() []Series) {
+	ctx, cancel := context.WithCancel(ctx)
+	used, held := Series{Name: "in use at the gateway", Unit: "s"}, Series{Name: "held by the gateway", Unit: "s"}
+	var wg sync.WaitGroup
+	start := time.Now()
+	wg.Go(func() {
+		for {
+			g.mu.Lock()
+			now := time.Now()
+			live, waiting := g.live, 0
+			for _, t := range g.held {
+				if t.After(now) {
+					waiting++
+				}
+			}
+			g.mu.Unlock()
+			at := round3(now.Sub(start).Seconds())
+			used.Points = append(used.Points, [2]float64{at, float64(live)})
+			held.Points = append(held.Points, [2]float64{at, float64(waiting)})
+			if pause(ctx, 20*time.Millisecond) != nil {
+				return
+			}
+		}
+	})
+	return func() []Series {
+		cancel()
+		wg.Wait()
+		return []Series{used, held}
+	}
+}
+
 // translated is a connection through the gateway.
 type translated struct {
 	*net.TCPConn
@@ -297,7 +364,9 @@ func (s *session) snatRows(ctx context.Context, requests int) error {
 			}
 			rt = tr
 		}
+		watched := g.watch(ctx)
 		all := openLoop(ctx, rt, fmt.Sprintf("http://snat.test:%d/", srv.addr.Port()), requests, snatRate)
+		taken := watched()
 		row := portRow(v.name, all, snatRate, snatPorts, v.policy != nil)
 		if tr, ok := rt.(*berth.Transport); ok {
 			tr.Close()
@@ -306,6 +375,7 @@ func (s *session) snatRows(ctx context.Context, requests int) error {
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
+		row.Series = append(taken, row.Series...)
 		s.add(scrub(row, srv))
 	}
 	return nil

@@ -310,3 +310,29 @@ func (l *life) timeline() string {
 	}
 	return b.String()
 }
+
+// lanes returns the life as the states of both sides, in milliseconds from the first
+// change on.
+func (l *life) lanes() []Lane {
+	if len(l.transitions) == 0 {
+		return nil
+	}
+	begin := l.transitions[0].at
+	at := func(d time.Duration) float64 { return float64((d - begin).Microseconds()) / 1000 }
+	end := at(l.transitions[len(l.transitions)-1].at + step) // the watch went on so long
+	lanes := []Lane{{Name: clientSide.String(), Unit: "ms"}, {Name: serverSide.String(), Unit: "ms"}}
+	for _, t := range l.transitions {
+		spans := &lanes[t.side].Spans
+		if n := len(*spans); n > 0 {
+			(*spans)[n-1].To, (*spans)[n-1].Open = at(t.at), false
+		}
+		if len(*spans) == 0 && t.from != sockets.Close && t.from != sockets.Listen {
+			// The state before it was not seen to begin: somewhere after the first change.
+			segment, sent := transition{side: t.side, to: t.from}.segment()
+			*spans = append(*spans, Span{State: stateName(t.from), From: at(t.at) / 2, To: at(t.at), Guessed: true, Segment: segment, Sent: sent})
+		}
+		segment, sent := t.segment()
+		*spans = append(*spans, Span{State: stateName(t.to), From: at(t.at), To: end, Open: true, Segment: segment, Sent: sent})
+	}
+	return lanes
+}

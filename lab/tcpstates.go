@@ -65,6 +65,9 @@ func runTCPStates(ctx context.Context, s *session, traced bool) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", sc.name, err)
 		}
+		if l != nil {
+			row.Timeline = l.lanes()
+		}
 		s.add(row)
 		if l != nil {
 			fmt.Fprintf(&tables, "%s\n%s\n", sc.name, l.timeline())

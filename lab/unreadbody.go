@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/berth-go/berth"
 	"github.com/berth-go/berth/internal/origin"
@@ -117,6 +118,20 @@ func measureDials(ctx context.Context, experiment, variant byte, rt http.RoundTr
 		errs = make([]error, l.workers)
 	)
 	left.Store(int64(l.requests))
+	opened := Series{Name: "connections opened", Unit: "requests"}
+	count := func() {
+		begun := l.requests - int(max(left.Load(), 0))
+		opened.Points = append(opened.Points, [2]float64{float64(begun), float64(srv.Stats().Accepted)})
+	}
+	count()
+	counting, stop := context.WithCancel(ctx)
+	counted := make(chan struct{})
+	go func() { // received below
+		defer close(counted)
+		for pause(counting, 10*time.Millisecond) == nil {
+			count()
+		}
+	}()
 	for i := range errs {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 && errs[i] == nil {
@@ -125,6 +140,9 @@ func measureDials(ctx context.Context, experiment, variant byte, rt http.RoundTr
 		})
 	}
 	wg.Wait()
+	stop()
+	<-counted
+	count()
 	if ctx.Err() != nil {
 		return dialsRow{}, errInterrupted
 	}
@@ -134,6 +152,7 @@ func measureDials(ctx context.Context, experiment, variant byte, rt http.RoundTr
 		}
 	}
 	r := dialsRow{dials: srv.Stats().Accepted}
+	r.Series = []Series{opened}
 	r.Measured = map[string]any{"connections": r.dials, "time_wait": NotObserved, "requests": l.requests}
 	if seen, err := clientSockets(ctx, srv.addr, sockets.TimeWait); err == nil {
 		r.Measured["time_wait"] = len(seen)
