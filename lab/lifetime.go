@@ -142,6 +142,9 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 	if err != nil {
 		return row, "", err
 	}
+	if err := pause(ctx, unit/2); err != nil { // for the picture: the last state lasts on
+		return row, "", err
+	}
 	row.Timeline, row.Marks = stop(), marks
 	ports := countPorts(seen)
 	n := sockets.Count(seen)

@@ -1,14 +1,15 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/berth-go/berth"
 	"github.com/berth-go/berth/internal/origin"
@@ -115,34 +116,34 @@ func measureDials(ctx context.Context, experiment, variant byte, rt http.RoundTr
 	var (
 		left atomic.Int64
 		wg   sync.WaitGroup
+		mu   sync.Mutex // of opened
 		errs = make([]error, l.workers)
 	)
 	left.Store(int64(l.requests))
 	opened := Series{Name: "connections opened", Unit: "requests"}
-	count := func() {
-		begun := l.requests - int(max(left.Load(), 0))
+	count := func(begun int) {
+		mu.Lock()
+		defer mu.Unlock()
 		opened.Points = append(opened.Points, [2]float64{float64(begun), float64(srv.Stats().Accepted)})
 	}
-	count()
-	counting, stop := context.WithCancel(ctx)
-	counted := make(chan struct{})
-	go func() { // received below
-		defer close(counted)
-		for pause(counting, 10*time.Millisecond) == nil {
-			count()
-		}
-	}()
+	every := max(l.requests/40, 1)
 	for i := range errs {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 && errs[i] == nil {
+			for errs[i] == nil {
+				n := int(left.Add(-1))
+				if n < 0 {
+					break
+				}
+				if n%every == 0 {
+					count(l.requests - n - 1)
+				}
 				errs[i] = fetch(ctx, rt, srv.url(), l.read)
 			}
 		})
 	}
 	wg.Wait()
-	stop()
-	<-counted
-	count()
+	count(l.requests)
+	slices.SortFunc(opened.Points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
 	if ctx.Err() != nil {
 		return dialsRow{}, errInterrupted
 	}

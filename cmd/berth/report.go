@@ -54,14 +54,14 @@ func printRows(w io.Writer, variants []lab.Variant) error {
 	if name+measured+expected > maxRow {
 		fmt.Fprintln(tw, "  variant\tmeasured; expected\tverdict")
 		for _, v := range variants {
-			fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, values(v.Measured), verdict(v))
+			fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, values(v.Measured), v.Verdict())
 			fmt.Fprintf(tw, "  \t%s\n", values(v.Expected))
 		}
 		return tw.Flush()
 	}
 	fmt.Fprintln(tw, "  variant\tmeasured\texpected\tverdict")
 	for _, v := range variants {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", v.Name, values(v.Measured), values(v.Expected), verdict(v))
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", v.Name, values(v.Measured), values(v.Expected), v.Verdict())
 	}
 	return tw.Flush()
 }
@@ -75,43 +75,8 @@ func printSummary(w io.Writer, r *lab.Report) error {
 	return err
 }
 
-func verdict(v lab.Variant) string {
-	switch {
-	case !v.OK && v.Berth():
-		return "FAILED"
-	case !v.OK:
-		return "differs"
-	case unseen(v):
-		return lab.NotObserved
-	case strings.Contains(v.Note, "noisy"):
-		return "holds (noisy)"
-	}
-	return "holds"
-}
-
-// unseen says that nothing of what is expected could be measured.
-func unseen(v lab.Variant) bool {
-	for k := range v.Expected {
-		if v.Measured[k] != lab.NotObserved {
-			return false
-		}
-	}
-	return len(v.Expected) > 0
-}
-
 func summary(r *lab.Report) string {
-	held, failed := 0, 0
-	for _, e := range r.Experiments {
-		for _, v := range e.Variants {
-			switch {
-			case !v.Berth():
-			case v.OK:
-				held++
-			default:
-				failed++
-			}
-		}
-	}
+	held, failed := r.Held()
 	return fmt.Sprintf("%d berth rows hold, %d do not (scale %s, %s %s, %d CPUs)", held, failed, r.Scale, r.Env.OS, r.Env.Kernel, r.Env.CPUs)
 }
 
