@@ -11,12 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-go/berth/lab"
+	"github.com/berth-go/berth/lab/report"
 )
 
 func labCommand(stdout, stderr io.Writer) *cobra.Command {
 	var (
 		list, quick, full bool
 		jsonFile          string
+		reportFile, from  string
 	)
 	cmd := &cobra.Command{
 		Use:   "lab [NAME...]",
@@ -26,14 +28,27 @@ of doing a thing, what was measured and what theory or the source document says.
 Numbers of connections are read from the kernel. No root is needed.
 
 A row "noisy" missed its time three times on a busy machine: the counts decide.
+--report writes a page for people: what each experiment tries and what came out, with
+plots. It is one file that needs no network. --from makes it of a report that --json
+wrote before, and runs nothing.
+
 Exit status: 0 when every berth row holds, 1 when one does not or the run was
-interrupted, 2 for usage.`,
+interrupted, 2 for usage. With --from, 0 when the page was written.`,
 		Example: `  berth lab                    every experiment, about two and a half minutes
   berth lab lifetime --full    one experiment, with its source's own times
-  berth lab --quick --json -   a few seconds each, the report as JSON`,
+  berth lab --quick --json -   a few seconds each, the report as JSON
+  berth lab --report lab.html  every experiment, with a page to read
+  berth lab --from lab.json --report lab.html
+                               the page of a run that was recorded before`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if quick && full {
 				return errors.New("--quick and --full exclude each other")
+			}
+			if from != "" {
+				if len(names) > 0 || quick || full || list || jsonFile != "" {
+					return errors.New("--from runs nothing: it goes with --report alone")
+				}
+				return renderRecorded(from, reportFile, stdout)
 			}
 			picked, err := lab.Select(names)
 			if err != nil {
@@ -42,11 +57,18 @@ interrupted, 2 for usage.`,
 			if list {
 				return printList(stdout, picked)
 			}
+			if jsonFile != "" && jsonFile == reportFile {
+				return errors.New("--json and --report name the same file")
+			}
 			human := stdout
-			if jsonFile == "-" {
+			if jsonFile == "-" || reportFile == "-" {
 				human = stderr
 			}
-			out, closeOut, err := openJSON(jsonFile, stdout)
+			jsonOut, err := openOutput(jsonFile, stdout)
+			if err != nil {
+				return err
+			}
+			reportOut, err := openOutput(reportFile, stdout)
 			if err != nil {
 				return err
 			}
@@ -64,19 +86,15 @@ interrupted, 2 for usage.`,
 			case full:
 				options.Scale = lab.Full
 			}
-			report := lab.Run(cmd.Context(), picked, options)
-			if err := errors.Join(printErr, printSummary(human, report)); err != nil {
+			result := lab.Run(cmd.Context(), picked, options)
+			err = errors.Join(printErr, printSummary(human, result))
+			// Each is tried, whatever became of the others.
+			err = errors.Join(err, jsonOut.write(func(w io.Writer) error { return writeJSON(w, result) }))
+			err = errors.Join(err, reportOut.write(func(w io.Writer) error { return report.Write(w, result, report.Options{}) }))
+			if err != nil {
 				return err
 			}
-			if out != nil {
-				if err := writeJSON(out, report); err != nil {
-					return err
-				}
-				if err := closeOut(); err != nil {
-					return err
-				}
-			}
-			if !report.OK() {
+			if !result.OK() {
 				return failedError{}
 			}
 			return nil
@@ -85,6 +103,8 @@ interrupted, 2 for usage.`,
 	f := cmd.Flags()
 	f.BoolVar(&list, "list", false, "list the experiments and run none")
 	f.StringVar(&jsonFile, "json", "", "write the report as JSON to `FILE`, or to standard output with -")
+	f.StringVar(&reportFile, "report", "", "write a page for people, with plots, to `FILE`, or to standard output with -")
+	f.StringVar(&from, "from", "", "run nothing: make the page of the report that --json wrote to `FILE`")
 	f.BoolVar(&quick, "quick", false, "a few seconds an experiment")
 	f.BoolVar(&full, "full", false, "the source documents' own times and sizes")
 	return cmd
@@ -98,25 +118,69 @@ func printList(w io.Writer, experiments []lab.Experiment) error {
 	return tw.Flush()
 }
 
-// openJSON opens the file before the experiments run: a name that cannot be
-// written is told at once, not two minutes later.
-func openJSON(name string, stdout io.Writer) (io.Writer, func() error, error) {
+// output is a file that was asked for, or none.
+type output struct {
+	w    io.Writer // nil is none
+	file *os.File  // nil is standard output
+}
+
+// openOutput opens a file before the experiments run: a name that cannot be written is
+// told at once, not two minutes later.
+func openOutput(name string, stdout io.Writer) (output, error) {
 	switch name {
 	case "":
-		return nil, nil, nil
+		return output{}, nil
 	case "-":
-		return stdout, func() error { return nil }, nil
+		return output{w: stdout}, nil
 	}
 	f, err := os.Create(name)
 	if err != nil {
-		return nil, nil, err
+		return output{}, err
 	}
-	return f, f.Close, nil
+	return output{f, f}, nil
 }
 
-func writeJSON(w io.Writer, report *lab.Report) error {
+// write writes and closes what was opened.
+func (o output) write(content func(io.Writer) error) error {
+	if o.w == nil {
+		return nil
+	}
+	err := content(o.w)
+	if o.file != nil {
+		err = errors.Join(err, o.file.Close())
+	}
+	return err
+}
+
+// renderRecorded writes the page of a recorded report.
+func renderRecorded(from, to string, stdout io.Writer) error {
+	if to == "" {
+		return errors.New("--from needs --report FILE: where the page goes")
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	recorded, err := lab.Read(in)
+	if err != nil {
+		return &fileError{fmt.Errorf("%s: %w", from, err)}
+	}
+	if a, err := in.Stat(); err == nil {
+		if b, err := os.Stat(to); err == nil && os.SameFile(a, b) {
+			return errors.New("--from and --report name the same file")
+		}
+	}
+	out, err := openOutput(to, stdout)
+	if err != nil {
+		return err
+	}
+	return out.write(func(w io.Writer) error { return report.Write(w, recorded, report.Options{}) })
+}
+
+func writeJSON(w io.Writer, r *lab.Report) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(report)
+	return e.Encode(r)
 }

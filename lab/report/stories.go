@@ -1,0 +1,326 @@
+package report
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/berth-go/berth/lab"
+)
+
+// story is what people are told of an experiment: what a document claims, what was
+// done, and what came out. A sentence of the last may name measurements as
+// {variant|name}; it is left out where one of them is missing.
+type story struct {
+	claim, done string
+	came        []string
+	codes       []string
+	plots       []plot
+}
+
+// tell returns the paragraphs.
+func (st story) tell(e lab.Result) []string {
+	var all []string
+	if p := strings.TrimSpace(st.claim + " " + st.done); p != "" {
+		all = append(all, p)
+	}
+	var out []string
+	for _, s := range st.came {
+		if filled, ok := fill(s, e); ok {
+			out = append(out, filled)
+		}
+	}
+	if len(out) > 0 {
+		all = append(all, strings.Join(out, " "))
+	}
+	return all
+}
+
+var measurement = regexp.MustCompile(`\{([^{}|]+)\|([^{}|]+)\}`)
+
+// fill puts the measurements into a sentence, unless one of them is missing.
+func fill(sentence string, e lab.Result) (string, bool) {
+	all := true
+	filled := measurement.ReplaceAllStringFunc(sentence, func(m string) string {
+		part := measurement.FindStringSubmatch(m)
+		for _, v := range e.Variants {
+			if value, ok := v.Measured[part[2]]; ok && v.Name == part[1] {
+				if s, isText := value.(string); isText && s == lab.NotObserved {
+					break
+				}
+				return text(value)
+			}
+		}
+		all = false
+		return ""
+	})
+	return filled, all
+}
+
+// after returns what follows a separator in a variant's name, or the whole.
+func after(sep string) func(lab.Variant) string {
+	return func(v lab.Variant) string {
+		if i := strings.LastIndex(v.Name, sep); i >= 0 {
+			return strings.TrimSpace(v.Name[i+len(sep):])
+		}
+		return v.Name
+	}
+}
+
+// before returns what stands before a separator in a variant's name.
+func before(sep string) func(lab.Variant, string) string {
+	return func(v lab.Variant, _ string) string {
+		if i := strings.LastIndex(v.Name, sep); i >= 0 {
+			return strings.TrimSpace(v.Name[:i])
+		}
+		return v.Name
+	}
+}
+
+func limitOf(v lab.Variant) string {
+	if i := strings.Index(v.Name, " limit "); i >= 0 {
+		return "at most" + v.Name[i+len(" limit"):]
+	}
+	return "unlimited"
+}
+
+func whoIsLimited(v lab.Variant, _ string) string {
+	for _, who := range []string{"berth", "net/http", "raw loop"} {
+		if strings.HasPrefix(v.Name, who) {
+			return who
+		}
+	}
+	return v.Name
+}
+
+func simulated(v lab.Variant) bool { return strings.Contains(v.Name, "simulated") }
+
+func onRealPorts(v lab.Variant) bool { return !simulated(v) }
+
+// kneeLabel names the curves, which hang on each client's last row.
+func kneeLabel(v lab.Variant, series string) string {
+	who, _, _ := strings.Cut(v.Name, " at ")
+	if series == "perfect p99" {
+		if who != "berth" {
+			return ""
+		}
+		return "p99 of a perfect queue"
+	}
+	return who + ", " + strings.TrimPrefix(series, "wait ")
+}
+
+func kneeHue(v lab.Variant, series string) string {
+	if series == "perfect p99" {
+		return "other"
+	}
+	return hueOf(v.Name)
+}
+
+const overlap = "Lines that coincide are both seen: net/http’s is the wider one beneath."
+
+// storyOf returns the story of an experiment; of one that is not known, an empty one.
+func storyOf(name string) story {
+	switch name {
+	case "limit":
+		return story{
+			codes: []string{"BERTH2003", "BERTH1001"},
+			claim: "An article about .NET’s SocketsHttpHandler sends 200 requests at once with MaxConnectionsPerServer 2, then 10, and reports 8,013 and 2,123 ms.",
+			done: "Here a server on loopback takes 80 ms for each answer. The same requests go through Berth, through net/http, and through a raw loop that only writes and reads bytes over that " +
+				"many connections: nothing can be faster. While they run, the kernel is asked how many connections are established.",
+			came: []string{
+				"With 2 connections Berth took {berth limit 2|wall_ms} ms and the raw loop {raw loop limit 2|wall_ms}; with 10, {berth limit 10|wall_ms} and {raw loop limit 10|wall_ms} ms.",
+				"The kernel showed {berth limit 2|connections} and {berth limit 10|connections} of Berth’s connections; without a limit, {berth unlimited|connections}, and everything was done after {berth unlimited|wall_ms} ms.",
+			},
+			plots: []plot{
+				{title: "Connections over time", caption: "Established, as the kernel shows them. Each panel has its own axes. " + overlap, series: []string{"connections"}, as: "step", x: "s", y: "connections", panel: limitOf, label: whoIsLimited, own: true},
+				{title: "How long until the answer", caption: "All requests are there from the start: the share of them that was answered within so many milliseconds. A straight line is a queue that loses nothing.",
+					series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms", panel: limitOf, label: whoIsLimited, own: true},
+			},
+		}
+	case "lifetime":
+		return story{
+			codes: []string{"BERTH2011", "BERTH2012"},
+			claim: "The same article sends five requests two seconds apart. With a PooledConnectionLifetime of ten minutes netstat shows one connection; with one second, four ports in TIME_WAIT and one connection.",
+			done:  "Here Berth does the same with its Lifetime. net/http has no lifetime, so its rows use the idle timeout. Every port is followed in the kernel’s table.",
+			came: []string{
+				"With the long lifetime Berth used {berth lifetime 10 min|ports} port; with the short one {berth lifetime 1 s, idle 1 s|ports}, of which {berth lifetime 1 s, idle 1 s|time_wait} were in TIME_WAIT at the end and {berth lifetime 1 s, idle 1 s|established} was established.",
+			},
+			plots: []plot{{title: "Ports over time", caption: "A lane is a port, from when the kernel first showed it. An arrow at its end: the state lasted on. TIME_WAIT lasts a minute on Linux, whoever asked for the connection to end.",
+				lanes: hasNoSegments, panel: byName}},
+		}
+	case "client-per-request":
+		return story{
+			codes: []string{"BERTH2002", "BERTH1004"},
+			claim: "An entry about socket exhaustion blames clients that are made for each request, and lists ways out that are none: a using block, and a higher limit of connections.",
+			done: "Here each way sends its requests one after the other, and the kernel is asked what is left. Then the same has a range of a hundred ports, until a request fails. " +
+				"The last row tries the message that the entry is filed under: it is of a server where nobody listens, and has nothing to do with ports.",
+			came: []string{
+				"One shared transport of Berth’s used {berth shared|ports} port.",
+				"A net/http client a request left {net/http a request, not disposed|established} established connections when nobody disposed of it, and {dead end: a using block (disposed)|time_wait} ports in TIME_WAIT when somebody did.",
+				"With a hundred ports, a client a request failed at request {net/http a request, not disposed, 100 ports|failed_at}, and Berth used in that way at request {berth a request, closed, 100 ports|failed_at}.",
+			},
+			plots: []plot{{title: "Ports taken, as requests go by", caption: "What the kernel shows for the client’s side. Disposing changes the state, not the number.", series: []string{"established", "time_wait"}, as: "area",
+				x: "requests", y: "ports", panel: byName}},
+		}
+	case "unread-body":
+		return story{
+			codes: []string{"BERTH2006"},
+			claim: "A response body that is closed without being read to its end burns its connection: what is left of it would stand before the next answer.",
+			done:  "Here eight workers close every body unread, for three sizes of it. Berth reads away what is worth it, up to 256 KiB by default. A third client is net/http that reads to the end.",
+			came: []string{
+				"With bodies of 128 B Berth opened {berth, 128 B|connections} connections and net/http {net/http, 128 B|connections}; with 100 KiB {berth, 100 KiB|connections} and {net/http, 100 KiB|connections}.",
+				"A body of 1 MiB is more than is worth reading: there Berth opened {berth, 1 MiB|connections}, too.",
+			},
+			plots: []plot{
+				{title: "Connections opened, by the size of the bodies", bars: "connections", panel: after(", "), label: before(", ")},
+				{title: "Connections opened, as requests go by", caption: overlap, series: []string{"connections opened"}, as: "line", x: "requests", y: "connections", panel: after(", "), label: before(", ")},
+			},
+		}
+	case "churn":
+		return story{
+			codes: []string{"BERTH2015"},
+			claim: "http.DefaultTransport keeps two idle connections for a host. More workers than that hand their connections back to a pool that throws them away.",
+			done:  "Here 64 workers send one request after the other, with the defaults of both, and with net/http as its users learn to set it.",
+			came: []string{
+				"For {berth, its defaults, 64 workers|requests} requests Berth opened {berth, its defaults, 64 workers|connections} connections, net/http with its defaults {net/http, http.DefaultTransport's settings, 64 workers|connections}, and with MaxIdleConnsPerHost 64 {net/http, MaxIdleConnsPerHost 64, 64 workers|connections}.",
+			},
+			plots: []plot{
+				{title: "Connections opened", bars: "connections", label: before(", 64 workers")},
+				{title: "Connections opened, as requests go by", series: []string{"connections opened"}, as: "line", x: "requests", y: "connections", label: before(", 64 workers")},
+			},
+		}
+	case "tcp-states":
+		return story{
+			codes: []string{"BERTH2012", "BERTH2013", "BERTH2014"},
+			claim: "An article about HttpClientFactory explains TIME_WAIT with the four segments that end a connection, and has the client wait in it.",
+			done: "Here one connection lives from its first segment to its last, closed by the client first and by the server first, through Berth and through plain sockets. The kernel tells of every change of state. " +
+				"States that pass too fast to be seen are held open one by one.",
+			came: []string{
+				"When the client closed first, TIME_WAIT was on the side of the {berth, client closes first|time_wait}; when the server did, on that of the {berth, server closes first|time_wait}: whoever closes first waits.",
+				"Of the nine states of a life, {berth, client closes first|states_seen} and {berth, server closes first|states_seen} were seen.",
+				"TIME_WAIT lasted {kernel: TIME_WAIT lasts|seconds} seconds.",
+			},
+			plots: []plot{{title: "Who was in which state when", caption: "A segment’s arrow begins as its sender’s state changes; sequence numbers as in the article. A pale state was not seen to begin.", lanes: hasSegments, panel: byName}},
+		}
+	case "knee":
+		return story{
+			codes: []string{"BERTH2005"},
+			claim: "An article about connection limits and the Azure SDK warns of latency spikes as soon as more is asked for than the limit carries.",
+			done: "Here ten connections carry requests that come at random, at a share of what ten can carry. The wait beyond the server’s own time is set against a perfect queue, which loses nothing, " +
+				"over the very same requests.",
+			came: []string{
+				"At half of the load 99 % of Berth’s requests waited no longer than {berth at 50 %|wait_p99_ms} ms, at 90 % {berth at 90 %|wait_p99_ms} ms, and at 120 % {berth at 120 %|wait_p99_ms} ms.",
+				"The knee is the queue’s, not the client’s: net/http waited {net/http at 90 %|wait_p99_ms} ms at 90 %.",
+			},
+			plots: []plot{{title: "Wait for a connection, over the load", caption: "p50 and p99; the axis upwards is logarithmic.", series: []string{"wait p50", "wait p99", "perfect p99"}, as: "line", log: true,
+				x: "% of what ten connections carry", y: "wait, ms", unit: "ms", label: kneeLabel, hue: kneeHue}},
+		}
+	case "groups":
+		return story{
+			codes: []string{"BERTH2010", "BERTH1017"},
+			claim: "A support article tells of ASP.NET pages that set a new ConnectionGroupName for every request: each name has a pool of its own, and as long as the host is busy none is cleared.",
+			done:  "Here that design is rebuilt, with the three ways out that the article names, beside Berth’s groups with MaxGroups 20. Each request of a group is followed by one that keeps the host busy.",
+			came: []string{
+				"The documented design ended with {documented, a name a request|most_established} established connections for {documented, a name a request|requests} requests; Berth never had more than {berth, a name a request|most_established}.",
+			},
+			plots: []plot{{title: "Established connections, as requests go by", series: []string{"established"}, as: "line", x: "requests", y: "connections"}},
+		}
+	case "dns":
+		return story{
+			codes: []string{"BERTH2009"},
+			claim: "A client that is shared and lives long keeps its connections, and so does not see that a name has moved: the old complaint about a static HttpClient.",
+			done:  "Here a name moves from one address to another under load, after a third of the time. Its name server is the experiment’s own and grants a TTL of one second.",
+			came: []string{
+				"Berth’s last request to the old address came {berth|last_to_old_ms} ms after the move; with nothing but a lifetime of two seconds, {berth, a lifetime of 2 s alone|last_to_old_ms} ms.",
+				"net/http still sent to it {net/http|last_to_old_ms} ms after the move, when the run ended.",
+				"Requests that failed: {berth|failed}, {berth, a lifetime of 2 s alone|failed} and {net/http|failed}.",
+			},
+			plots: []plot{{title: "Share of requests that go to the new address", series: []string{"share of the new address"}, as: "step", x: "s", y: "share"}},
+		}
+	case "live-limits":
+		return story{
+			codes: []string{"BERTH2003"},
+			claim: "ServicePoint reads its default limit when an endpoint is first used; what is set later has no effect on it. SocketsHttpHandler’s limit cannot be changed after the first request at all.",
+			done:  "Here the limit goes from 2 to 10 to 3 while twenty workers send. Berth applies it to what is there. With net/http the way is another transport for each limit.",
+			came: []string{
+				"The kernel showed {berth, Apply|conns_at_2}, {berth, Apply|conns_at_10} and {berth, Apply|conns_at_3} of Berth’s connections, and no request failed ({berth, Apply|failed}).",
+				"The three transports of net/http added up: {net/http, another transport for each limit|conns_at_2}, {net/http, another transport for each limit|conns_at_10}, {net/http, another transport for each limit|conns_at_3}.",
+			},
+			plots: []plot{
+				{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "connections"},
+				{title: "Time of a request", caption: "Every few requests one, at its end.", series: []string{"time of a request"}, as: "points", x: "s", y: "ms", unit: "ms"},
+			},
+		}
+	case "ports":
+		return story{
+			codes: []string{"BERTH1004", "BERTH2008", "BERTH2012"},
+			claim: "A port in TIME_WAIT is lost for a while, so connections that are opened faster than ports come back use all of them up; clouds give out even fewer, 128 for an instance.",
+			done: "Here requests come at a rate, whatever became of those before, and there are 200 ports: with connections that are reused, with one a request and several ways to close it, with a second source address. " +
+				"Then a simulated gateway has 128 ports, at a hundredth of the platform’s times.",
+			came: []string{
+				"Of {berth, a connection a request|requests} requests with a connection each, {berth, a connection a request|failed} of Berth’s failed, since it waits for a port; {net/http, a connection a request|failed} of net/http’s did, the first after {net/http, a connection a request|exhausted_seen_ms} ms, where arithmetic says {net/http, a connection a request|exhausted_predicted_ms}.",
+				"Closing by reset where it is safe kept p99 at {berth, a connection a request, close auto|p99_ms} ms.",
+				"At the gateway {berth, a connection a request, close auto, snat-128 (simulated)|failed} of Berth’s requests failed and {net/http, a connection a request, snat-128 (simulated)|failed} of net/http’s.",
+			},
+			plots: []plot{
+				{title: "Ports taken over time", caption: "What the kernel shows of the client’s side.", series: []string{"established", "time_wait"}, as: "area", x: "s", y: "ports", panel: byName, only: onRealPorts, levels: []note{{200, "200 ports"}}},
+				{title: "Ports taken at the simulated gateway", caption: "In use by connections, and held after they were closed.", series: []string{"in use at the gateway", "held by the gateway"}, as: "area", x: "s", y: "ports", panel: byName, only: simulated, levels: []note{{128, "128 ports"}}},
+				{title: "Requests that failed", caption: "Counted up, by the time at which they were sent. Berth’s lie on the ground.", series: []string{"failed"}, as: "step", x: "s", y: "failed requests"},
+				{title: "Time of a request", caption: "By the time at which it was sent; those that failed have none. The axis upwards is logarithmic.", series: []string{"time of a request"}, as: "points", log: true, x: "s", y: "ms", unit: "ms", panel: byName},
+			},
+		}
+	case "parity":
+		return story{
+			codes: []string{"BERTH1004"},
+			claim: "Linux looks for a free port among the odd ones first, and among the even ones only when those are used up. With a range of its own, set by IP_LOCAL_PORT_RANGE, a socket is spared that.",
+			done:  "Here connections fill more than half of the ephemeral ports to one destination, and connect is timed on the way, with the option as Berth sets it and without.",
+			came: []string{
+				"The median of connect past half of the range was {berth's socket option|slower} times that at a tenth with the option, and {without it|slower} times without.",
+			},
+			plots: []plot{{title: "Time of connect, over the share of ports in use", caption: "p50 and p99; the axis upwards is logarithmic.", series: []string{"p50", "p99"}, as: "line", log: true, x: "share of the range in use", y: "µs", unit: "µs",
+				label: func(v lab.Variant, s string) string { return v.Name + ", " + s }}},
+		}
+	case "herd":
+		return story{
+			codes: []string{"BERTH2011", "BERTH2029"},
+			claim: "Connections that are opened together and live equally long end together: every lifetime brings a storm of reconnects.",
+			done:  "Here a hundred workers open their connections at once. Berth keeps a gap between retirements; net/http gets a lifetime as applications add it, without jitter and with a tenth of it.",
+			came: []string{
+				"In the busiest tenth of a second Berth reconnected {berth, the retirement gap|most_reconnects} times, net/http {net/http with a lifetime, no jitter|most_reconnects} times without jitter and {net/http with a lifetime, 10 % jitter|most_reconnects} with it.",
+				"Slowest in a hundred requests: {berth, the retirement gap|p99_ms}, {net/http with a lifetime, no jitter|p99_ms} and {net/http with a lifetime, 10 % jitter|p99_ms} ms.",
+			},
+			plots: []plot{{title: "Reconnects in each tenth of a second", caption: "The first connections are not counted.", series: []string{"reconnects in 100 ms"}, as: "bars", x: "s", y: "reconnects", panel: byName,
+				label: func(v lab.Variant, _ string) string { return v.Name }, levels: []note{{40, "what is no herd yet"}}}},
+		}
+	case "starvation":
+		return story{
+			codes: []string{"BERTH1001", "BERTH2003", "BERTH2004", "BERTH2005"},
+			claim: "The article about connection limits and the Azure SDK names three symptoms of a pool that starves: requests that time out, latency that spikes, throughput that stays low whatever is added.",
+			done:  "Here more is asked of a limited pool than it carries, and the same load meets a limit that suffices. What waits, for how long, and what the error says of it is noted.",
+		}
+	case "undisposed":
+		return story{
+			codes: []string{"BERTH1018", "BERTH2006"},
+			claim: "A response stream that is neither read to its end nor closed keeps its connection. The article on the Azure SDK says that each burns one for ever, until nothing is left to send with.",
+			done:  "Here bodies are left open under a limit of connections, request by request, and it is watched when the pool is used up and who notices.",
+		}
+	case "close-wait":
+		return story{
+			codes: []string{"BERTH2013"},
+			claim: "CLOSE_WAIT is the state of a side whose peer has closed: it stays until the program closes, too. Many of them point at a client that forgets to.",
+			done:  "Here the server closes first, and the kernel is asked what the client does with it.",
+		}
+	case "fin-wait":
+		return story{
+			codes: []string{"BERTH2014"},
+			claim: "FIN_WAIT2 is the state of a side that has closed and waits for its peer to close, too. A peer that never does leaves it to the kernel’s timeout.",
+			done:  "Here the client closes first, and the server takes its time.",
+		}
+	case "infinite-pool":
+		return story{
+			codes: []string{"BERTH2007", "BERTH2008", "BERTH1004"},
+			claim: "A pool without a limit sounds like the end of waiting. The article on the Azure SDK warns of it: platforms bound the connections of an instance, and a burst goes beyond.",
+			done:  "Here a burst of requests meets a pool without a limit and one with, under a bound outside.",
+		}
+	}
+	return story{}
+}
