@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,11 @@ func measureLimit(ctx context.Context, variant byte, send sender, requests, conn
 	seen, observed := stop()
 	r := limitRun{wall: wall, observed: observed, series: []Series{latencies(clock.all())}}
 	if observed {
+		took := clock.all() // what comes after the last answer is the client's own end
+		if len(took) > 0 {
+			last := slices.Max(took).Seconds()
+			seen.Points = slices.DeleteFunc(seen.Points, func(p [2]float64) bool { return p[0] > last })
+		}
 		r.series = append([]Series{seen}, r.series...)
 		r.most = highest(seen)
 	}

@@ -75,12 +75,16 @@ func (p plot) barFigure(e lab.Result) figure {
 		most = max(most, n)
 	}
 	for _, name := range names {
-		const width, height, gap, values = 520.0, 22.0, 8.0, 64.0
+		const height, gap, values = 22.0, 8.0, 52.0
+		width := 360.0
+		if len(names) == 1 {
+			width = 640
+		}
 		gutter := 60.0
 		for _, b := range groups[name] {
 			gutter = max(gutter, 6.3*float64(len([]rune(b.label)))+14)
 		}
-		gutter = min(gutter, 270)
+		gutter = min(gutter, width*0.55)
 		s := &svg{w: width, h: float64(len(groups[name]))*(height+gap) + 4}
 		room := width - gutter - values
 		for i, b := range groups[name] {
@@ -97,7 +101,6 @@ func (p plot) barFigure(e lab.Result) figure {
 		}
 		f.Panels = append(f.Panels, panel{Title: name, Y: p.y, Drawing: s.html(title), Label: title})
 	}
-	f.Wide = len(f.Panels) == 1
 	return f
 }
 
@@ -112,7 +115,7 @@ func hasNoSegments(lanes []lab.Lane) bool { return !hasSegments(lanes) }
 // laneFigure draws the timelines: those of a connection's two sides by what happened,
 // others by time.
 func (p plot) laneFigure(e lab.Result) figure {
-	f := figure{Title: p.title, Caption: p.caption}
+	f := figure{Title: p.title, Caption: p.caption, Lanes: true}
 	var states []string
 	for _, v := range e.Variants {
 		if len(v.Timeline) == 0 || !p.lanes(v.Timeline) || p.only != nil && !p.only(v) {
@@ -143,7 +146,7 @@ func (p plot) laneFigure(e lab.Result) figure {
 
 // timeLanes draws lanes over time, which is linear.
 func timeLanes(v lab.Variant, title string) template.HTML {
-	const width, gutter, right, height, gap, above = 520.0, 116.0, 14.0, 18.0, 8.0, 22.0
+	const width, gutter, right, height, gap, above = 520.0, 116.0, 40.0, 18.0, 8.0, 22.0
 	lanes := v.Timeline
 	end := 0.0
 	for _, l := range lanes {
@@ -168,13 +171,10 @@ func timeLanes(v lab.Variant, title string) template.HTML {
 	last := math.Inf(-1)
 	for _, m := range v.Marks {
 		s.el("line", "mark", "x1", x(m.At), "y1", above-6, "x2", x(m.At), "y2", bottom)
-		if x(m.At)-last > 6.2*float64(len([]rune(m.Text)))+4 {
-			class := "t small"
-			if x(m.At)+6*float64(len([]rune(m.Text))) > width {
-				class += " end"
-			}
-			s.text(class, x(m.At), above-10, m.Text)
-			last = x(m.At)
+		long := 5.8 * float64(len([]rune(m.Text)))
+		if from := min(x(m.At), width-long); from > last {
+			s.text("t small", from, above-10, m.Text)
+			last = from + long + 6
 		}
 	}
 	for i, l := range lanes {

@@ -25,9 +25,10 @@
   const range = (axis, room) => {
     let { min, max } = axis;
     if (axis.log) {
-      min = Math.pow(10, Math.floor(Math.log10(min) + 1e-9));
-      const up = Math.pow(10, Math.floor(Math.log10(max)));
-      max = [1, 2, 5, 10].map((m) => m * up).find((v) => v >= max * (room ? 1.1 : 1)) || 10 * up;
+      const power = (v) => Math.pow(10, Math.floor(Math.log10(v) + 1e-9));
+      const low = power(min), high = power(max);
+      min = [5, 2, 1].map((m) => m * low).find((v) => v <= min) || low;
+      max = [1, 2, 5, 10].map((m) => m * high).find((v) => v >= max * 1.1) || 10 * high;
       return [min, Math.max(max, min * 10)];
     }
     if (max <= min) max = min + 1;
@@ -43,6 +44,7 @@
     ctx.lineWidth = r;
     ctx.setLineDash([4 * r, 4 * r]);
     ctx.font = font(11 * r);
+    ctx.textAlign = "left";
     ctx.textBaseline = "bottom";
     let right = -Infinity;
     for (const m of c.marks || []) {
@@ -114,20 +116,21 @@
   const paths = {
     line: () => uPlot.paths.linear(),
     step: () => uPlot.paths.stepped({ align: 1 }),
-    area: () => uPlot.paths.stepped({ align: 1 }),
+    area: () => uPlot.paths.linear(),
+    steps: () => uPlot.paths.stepped({ align: 1 }),
     bars: () => uPlot.paths.bars({ size: [0.9, 40], align: 1 }),
     points: () => () => null,
   };
 
   const series = (l, c) => {
     const stroke = colour(l.hue);
-    const filled = l.as === "area" || l.as === "bars";
+    const filled = l.as === "area" || l.as === "steps" || l.as === "bars";
     return {
       label: l.label,
       stroke,
       width: filled ? 1 : l.width,
       fill: filled ? stroke : undefined,
-      alpha: l.hue === "nethttp" && l.width > 2 ? 0.75 : 1,
+      alpha: l.width > 3 ? 0.5 : 1,
       dash: l.dash,
       paths: paths[l.as](),
       spanGaps: l.as !== "bars",
@@ -145,9 +148,17 @@
     place.replaceChildren();
     const hover = tip(place, c);
     const y = range(c.y, true);
+    const whole = c.y.whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] } : {};
+    // On a logarithmic axis the powers of ten have labels and lines, and more where there
+    // are few of them.
+    const marked = (_, v) => v.map((s) => {
+      const m = Math.round(s / Math.pow(10, Math.floor(Math.log10(s) + 1e-9)));
+      return m === 1 || m === 10 || Math.log10(y[1] / y[0]) < 2.4 && (m === 2 || m === 5) ? s : null;
+    });
+    const logged = c.y.log ? { filter: marked, grid: { ...axis.grid, filter: marked }, ticks: { ...axis.ticks, filter: marked } } : {};
     const u = new uPlot({
       width, height,
-      padding: [c.marks ? 18 : 8, 14, 0, 0],
+      padding: [c.marks ? 18 : 8, 24, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: false, y: false, setScale: false }, y: false },
       scales: { x: { time: false, range: range(c.x) }, y: { distr: c.y.log ? 3 : 1, log: 10, range: () => y } },
@@ -157,9 +168,7 @@
           ...axis, gap: 3, space: 28,
           values: (_, v) => v.map(format),
           size: (_, v) => Math.max(26, 14 + 7 * Math.max(0, ...(v || []).map((s) => (s || "").length))),
-          // On a logarithmic axis the powers of ten have labels, and more where there are few.
-          ...(c.y.log ? { filter: (_, v) => v.map((s) => { const m = s / Math.pow(10, Math.floor(Math.log10(s) + 1e-9)); return (m < 1.01 || Math.log10(y[1] / y[0]) < 2.6 && (Math.abs(m - 2) < 0.01 || Math.abs(m - 5) < 0.01)) ? s : null; }) } : {}),
-          ...(c.whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}),
+          ...logged, ...whole,
         },
       ],
       series: [{}, ...c.lines.map((l) => series(l, c))],

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
+	"math"
 	"slices"
 	"strings"
 
@@ -16,11 +17,13 @@ type figure struct {
 	Legend         []swatch
 	Panels         []panel
 	Wide           bool // a panel has the page's whole width
+	Lanes          bool // its panels are timelines
 }
 
 // panel is a chart that the script draws, or a drawing that is there already.
 type panel struct {
 	Title   string
+	End     string // how an area ends
 	Y       string // what is upwards
 	Chart   string // the id of its data
 	Drawing template.HTML
@@ -29,8 +32,8 @@ type panel struct {
 
 // swatch is a line of a legend.
 type swatch struct {
-	Text, Hue, Dash string
-	Fill, Dots      bool
+	Text, Hue, Dash  string
+	Fill, Wide, Dots bool
 }
 
 // chart is what the script draws. Its JSON is the page's own business.
@@ -48,6 +51,7 @@ type chart struct {
 type axis struct {
 	Label string  `json:"label"`
 	Log   bool    `json:"log,omitempty"`
+	Whole bool    `json:"whole,omitempty"` // there is nothing between 1 and 2
 	Min   float64 `json:"min"`
 	Max   float64 `json:"max"`
 }
@@ -57,7 +61,7 @@ type line struct {
 	Hue    string       `json:"hue"`
 	Dash   []int        `json:"dash,omitempty"`
 	Width  float64      `json:"width"`
-	As     string       `json:"as"` // "line", "step", "points", "area" or "bars"
+	As     string       `json:"as"` // "line", "step", "points", "bars", and for areas "area" or "steps"
 	Points [][2]float64 `json:"points"`
 }
 
@@ -165,6 +169,8 @@ func plain(s lab.Series) plot {
 	return p
 }
 
+func (p plot) area() bool { return p.as == "area" || p.as == "steps" }
+
 func byName(v lab.Variant) string { return v.Name }
 
 func (p plot) figure(e lab.Result, add func(*chart) string) figure {
@@ -193,7 +199,7 @@ func (p plot) figure(e lab.Result, add func(*chart) string) figure {
 		}
 		c := charts[name]
 		if c == nil {
-			c = &chart{X: axis{Label: cmp.Or(p.x, unitOf(v, p.series))}, Y: axis{Label: p.y, Log: p.log}, Levels: p.levels, Unit: p.unit, Panels: p.panel != nil, Stacked: p.as == "area"}
+			c = &chart{X: axis{Label: cmp.Or(p.x, unitOf(v, p.series))}, Y: axis{Label: p.y, Log: p.log}, Levels: p.levels, Unit: p.unit, Panels: p.panel != nil, Stacked: p.area()}
 			charts[name] = c
 			panels = append(panels, name)
 		}
@@ -213,6 +219,20 @@ func (p plot) figure(e lab.Result, add func(*chart) string) figure {
 	} else {
 		scale(charts, panels)
 	}
+	end := func(c *chart) string { // of the highest, which an area has first
+		if !c.Stacked {
+			return ""
+		}
+		points := c.Lines[0].Points
+		return text(points[len(points)-1][1]) + " at the end"
+	}
+	titled := p.panel != nil
+	for _, name := range panels {
+		titled = titled && len(charts[name].Lines) == 1 && charts[name].Lines[0].Label == name
+	}
+	if titled { // the panels' titles say who is who
+		f.Legend = nil
+	}
 	for _, name := range panels {
 		c := charts[name]
 		title := name
@@ -220,7 +240,7 @@ func (p plot) figure(e lab.Result, add func(*chart) string) figure {
 		if title != "" {
 			what += ", " + title
 		}
-		f.Panels = append(f.Panels, panel{Title: title, Y: p.y, Chart: add(c), Label: what + ": a chart; its numbers are in the table"})
+		f.Panels = append(f.Panels, panel{Title: title, End: end(c), Y: p.y, Chart: add(c), Label: what + ": a chart; its numbers are in the table"})
 	}
 	return f
 }
@@ -235,7 +255,7 @@ func (p plot) lines(v lab.Variant, styles map[string]line, perHue map[string]int
 				continue
 			}
 			text := v.Name
-			if p.as == "area" {
+			if p.area() {
 				text = strings.ToUpper(s.Name)
 				if strings.Contains(text, " ") {
 					text = s.Name
@@ -250,7 +270,7 @@ func (p plot) lines(v lab.Variant, styles map[string]line, perHue map[string]int
 			style, known := styles[text]
 			if !known {
 				style = line{Label: text, Hue: hueOf(v.Name), As: p.as, Width: 2}
-				if p.as == "area" {
+				if p.area() {
 					style.Hue = stateHue(s.Name)
 				}
 				if p.hue != nil {
@@ -258,16 +278,19 @@ func (p plot) lines(v lab.Variant, styles map[string]line, perHue map[string]int
 				}
 				if p.as == "line" || p.as == "step" {
 					style.Dash = dashes(perHue[style.Hue])
-					if style.Hue == "nethttp" && len(style.Dash) == 0 {
-						style.Width = 4 // and Berth's is drawn over it: lines that coincide are both seen
+					switch {
+					case style.Hue == "other": // dots over everything
+						style.Dash = dashes(perHue[style.Hue] + 2)
+					case style.Hue == "nethttp" && len(style.Dash) == 0:
+						style.Width = 6 // and Berth's is drawn over it: lines that coincide are both seen
 					}
 				}
 				perHue[style.Hue]++
 				styles[text] = style
-				*legend = append(*legend, swatch{Text: text, Hue: style.Hue, Dash: dashText(style.Dash), Fill: p.as == "area" || p.as == "bars", Dots: p.as == "points"})
+				*legend = append(*legend, swatch{Text: text, Hue: style.Hue, Dash: dashText(style.Dash), Fill: p.area() || p.as == "bars", Wide: style.Width > 3, Dots: p.as == "points"})
 			}
 			style.Points = slices.Clone(s.Points)
-			if p.as == "area" {
+			if p.area() {
 				for i, at := range style.Points {
 					sum[at[0]] += at[1]
 					style.Points[i][1] = sum[at[0]]
@@ -282,7 +305,7 @@ func (p plot) lines(v lab.Variant, styles map[string]line, perHue map[string]int
 			}
 		}
 	}
-	if p.as == "area" {
+	if p.area() {
 		slices.Reverse(all) // the highest is drawn first, the others over it
 	}
 	return all
@@ -305,10 +328,10 @@ func dashes(n int) []int {
 func dashText(d []int) string { return strings.Trim(fmt.Sprint(d), "[]") }
 
 // scale gives the panels of a figure the same axes, so that they can be compared, and
-// draws net/http first and Berth last.
+// draws net/http beneath Berth.
 func scale(charts map[string]*chart, panels []string) {
 	var x, y axis
-	first := true
+	first, whole := true, true
 	for _, name := range panels {
 		c := charts[name]
 		if !c.Stacked {
@@ -320,6 +343,7 @@ func scale(charts map[string]*chart, panels []string) {
 					x.Min, x.Max, y.Min, y.Max = at[0], at[0], at[1], at[1]
 					first = false
 				}
+				whole = whole && at[1] == math.Trunc(at[1])
 				x.Min, x.Max = min(x.Min, at[0]), max(x.Max, at[0])
 				y.Min, y.Max = min(y.Min, at[1]), max(y.Max, at[1])
 			}
@@ -331,7 +355,7 @@ func scale(charts map[string]*chart, panels []string) {
 	for _, name := range panels {
 		c := charts[name]
 		c.X.Min, c.X.Max = x.Min, x.Max
-		c.Y.Min, c.Y.Max = y.Min, y.Max
+		c.Y.Min, c.Y.Max, c.Y.Whole = y.Min, y.Max, whole && y.Max > 1
 		if !c.Y.Log {
 			c.Y.Min = min(c.Y.Min, 0)
 		}
@@ -342,7 +366,7 @@ func layer(l line) int {
 	switch l.Hue {
 	case "nethttp":
 		return 0
-	case "berth":
+	case "other":
 		return 2
 	}
 	return 1

@@ -85,6 +85,7 @@ type section struct {
 	Codes        []entry
 	Ours, Others []tally
 	Missing      bool // nothing was measured
+	Short        bool // the table of sockets is shown at once
 }
 
 // tally counts verdicts.
@@ -120,12 +121,13 @@ func newPage(r *lab.Report, o Options) *page {
 		s.Tables = tables(e.Variants)
 		s.Ours, s.Others = tallies(e.Variants)
 		s.Missing = len(e.Variants) == 0
+		s.Short = strings.Count(e.Table, "\n") < 30
 		for _, v := range e.Variants {
 			if text, ok := v.Measured["error"].(string); ok {
 				s.Remarks = append(s.Remarks, remark{v.Name, text})
 			}
 			for _, k := range sortedKeys(v.Measured) {
-				if text, ok := v.Measured[k].(string); ok && k != "error" && long(text) {
+				if text, ok := v.Measured[k].(string); ok && k != "error" && long(text) && len(v.Timeline) == 0 { // a timeline shows them
 					s.Remarks = append(s.Remarks, remark{v.Name, label(k) + ": " + text})
 				}
 			}
@@ -204,13 +206,21 @@ func tallies(variants []lab.Variant) (ours, others []tally) {
 	}
 	for _, v := range []lab.Verdict{lab.Holds, lab.Noisy, lab.Unseen, lab.Differs, lab.Failed} {
 		if n := count[true][v]; n > 0 {
-			ours = append(ours, tally{n, string(v), verdictClass(v)})
+			ours = append(ours, tally{n, verb(v, n), verdictClass(v)})
 		}
 		if n := count[false][v]; n > 0 {
-			others = append(others, tally{n, string(v), verdictClass(v)})
+			others = append(others, tally{n, verb(v, n), verdictClass(v)})
 		}
 	}
 	return ours, others
+}
+
+// verb writes a verdict behind a number.
+func verb(v lab.Verdict, n int) string {
+	if n == 1 {
+		return string(v)
+	}
+	return strings.NewReplacer("holds", "hold", "differs", "differ").Replace(string(v))
 }
 
 func verdictClass(v lab.Verdict) string {

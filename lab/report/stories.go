@@ -92,6 +92,17 @@ func whoIsLimited(v lab.Variant, _ string) string {
 	return v.Name
 }
 
+const gatewayName = ", snat-128 (simulated)"
+
+func withoutGateway(v lab.Variant) string { return strings.TrimSuffix(v.Name, gatewayName) }
+
+func where(v lab.Variant) string {
+	if simulated(v) {
+		return "128 ports of a simulated gateway"
+	}
+	return "200 ports of this host"
+}
+
 func simulated(v lab.Variant) bool { return strings.Contains(v.Name, "simulated") }
 
 func onRealPorts(v lab.Variant) bool { return !simulated(v) }
@@ -181,7 +192,7 @@ func storyOf(name string) story {
 			claim: "http.DefaultTransport keeps two idle connections for a host. More workers than that hand their connections back to a pool that throws them away.",
 			done:  "Here 64 workers send one request after the other, with the defaults of both, and with net/http as its users learn to set it.",
 			came: []string{
-				"For {berth, its defaults, 64 workers|requests} requests Berth opened {berth, its defaults, 64 workers|connections} connections, net/http with its defaults {net/http, http.DefaultTransport's settings, 64 workers|connections}, and with MaxIdleConnsPerHost 64 {net/http, MaxIdleConnsPerHost 64, 64 workers|connections}.",
+				"For {berth, its defaults, 64 workers|requests} requests Berth opened {berth, its defaults, 64 workers|connections} connections. net/http opened {net/http, http.DefaultTransport's settings, 64 workers|connections} with its defaults, and {net/http, MaxIdleConnsPerHost 64, 64 workers|connections} with MaxIdleConnsPerHost 64.",
 			},
 			plots: []plot{
 				{title: "Connections opened", bars: "connections", label: before(", 64 workers")},
@@ -242,8 +253,8 @@ func storyOf(name string) story {
 			claim: "ServicePoint reads its default limit when an endpoint is first used; what is set later has no effect on it. SocketsHttpHandler’s limit cannot be changed after the first request at all.",
 			done:  "Here the limit goes from 2 to 10 to 3 while twenty workers send. Berth applies it to what is there. With net/http the way is another transport for each limit.",
 			came: []string{
-				"The kernel showed {berth, Apply|conns_at_2}, {berth, Apply|conns_at_10} and {berth, Apply|conns_at_3} of Berth’s connections, and no request failed ({berth, Apply|failed}).",
-				"The three transports of net/http added up: {net/http, another transport for each limit|conns_at_2}, {net/http, another transport for each limit|conns_at_10}, {net/http, another transport for each limit|conns_at_3}.",
+				"The kernel showed {berth, Apply|conns_at_2}, {berth, Apply|conns_at_10} and {berth, Apply|conns_at_3} of Berth’s connections; {berth, Apply|failed} requests failed.",
+				"The three transports of net/http added up to {net/http, another transport for each limit|conns_at_2}, {net/http, another transport for each limit|conns_at_10} and {net/http, another transport for each limit|conns_at_3}.",
 			},
 			plots: []plot{
 				{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "connections"},
@@ -262,9 +273,10 @@ func storyOf(name string) story {
 				"At the gateway {berth, a connection a request, close auto, snat-128 (simulated)|failed} of Berth’s requests failed and {net/http, a connection a request, snat-128 (simulated)|failed} of net/http’s.",
 			},
 			plots: []plot{
-				{title: "Ports taken over time", caption: "What the kernel shows of the client’s side.", series: []string{"established", "time_wait"}, as: "area", x: "s", y: "ports", panel: byName, only: onRealPorts, levels: []note{{200, "200 ports"}}},
-				{title: "Ports taken at the simulated gateway", caption: "In use by connections, and held after they were closed.", series: []string{"in use at the gateway", "held by the gateway"}, as: "area", x: "s", y: "ports", panel: byName, only: simulated, levels: []note{{128, "128 ports"}}},
-				{title: "Requests that failed", caption: "Counted up, by the time at which they were sent. Berth’s lie on the ground.", series: []string{"failed"}, as: "step", x: "s", y: "failed requests"},
+				{title: "Ports taken over time", caption: "What the kernel shows of the client’s side.", series: []string{"established", "time_wait"}, as: "steps", x: "s", y: "ports", panel: byName, only: onRealPorts, levels: []note{{200, "200 ports"}}},
+				{title: "Ports taken at the simulated gateway", caption: "In use by connections, and held after they were closed.", series: []string{"in use at the gateway", "held by the gateway"}, as: "steps", x: "s", y: "ports", panel: withoutGateway, only: simulated, levels: []note{{128, "128 ports"}}},
+				{title: "Requests that failed", caption: "Counted up, by the time at which they were sent. Lines on the ground are those of clients for whom nothing failed.", series: []string{"failed"}, as: "line", x: "s", y: "failed requests", panel: where,
+					label: func(v lab.Variant, _ string) string { return withoutGateway(v) }},
 				{title: "Time of a request", caption: "By the time at which it was sent; those that failed have none. The axis upwards is logarithmic.", series: []string{"time of a request"}, as: "points", log: true, x: "s", y: "ms", unit: "ms", panel: byName},
 			},
 		}
@@ -274,7 +286,7 @@ func storyOf(name string) story {
 			claim: "Linux looks for a free port among the odd ones first, and among the even ones only when those are used up. With a range of its own, set by IP_LOCAL_PORT_RANGE, a socket is spared that.",
 			done:  "Here connections fill more than half of the ephemeral ports to one destination, and connect is timed on the way, with the option as Berth sets it and without.",
 			came: []string{
-				"The median of connect past half of the range was {berth's socket option|slower} times that at a tenth with the option, and {without it|slower} times without.",
+				"The median of connect past half of the range was {berth's socket option|slower} times that at a tenth with the option, and {without it|slower} times that without.",
 			},
 			plots: []plot{{title: "Time of connect, over the share of ports in use", caption: "p50 and p99; the axis upwards is logarithmic.", series: []string{"p50", "p99"}, as: "line", log: true, x: "share of the range in use", y: "µs", unit: "µs",
 				label: func(v lab.Variant, s string) string { return v.Name + ", " + s }}},
@@ -289,7 +301,7 @@ func storyOf(name string) story {
 				"Slowest in a hundred requests: {berth, the retirement gap|p99_ms}, {net/http with a lifetime, no jitter|p99_ms} and {net/http with a lifetime, 10 % jitter|p99_ms} ms.",
 			},
 			plots: []plot{{title: "Reconnects in each tenth of a second", caption: "The first connections are not counted.", series: []string{"reconnects in 100 ms"}, as: "bars", x: "s", y: "reconnects", panel: byName,
-				label: func(v lab.Variant, _ string) string { return v.Name }, levels: []note{{40, "what is no herd yet"}}}},
+				levels: []note{{40, "a herd above"}}}},
 		}
 	case "starvation":
 		return story{

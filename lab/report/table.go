@@ -75,7 +75,8 @@ func tables(variants []lab.Variant) []table {
 			var besides []string
 			for _, k := range sortedKeys(v.Expected) {
 				if !slices.Contains(t.keys, k) {
-					besides = append(besides, label(k)+" "+text(v.Expected[k]))
+					name, unit, _ := strings.Cut(label(k), ", ")
+					besides = append(besides, strings.TrimSpace(name+" "+text(v.Expected[k])+" "+unit))
 				}
 			}
 			r.Besides = strings.Join(besides, "; ")
