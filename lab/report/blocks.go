@@ -37,7 +37,7 @@ func palette() []colour {
 		{"fin-wait", "#2a6fbb", "#79b8f0"},
 		{"close-wait", "#a86b00", "#e0b23c"},
 		{"last-ack", "#8a5a44", "#c99b84"},
-		{"closed", "#99a1ad", "#5b6573"},
+		{"closed", "#737c8a", "#8a94a3"},
 	}
 }
 

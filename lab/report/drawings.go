@@ -251,7 +251,11 @@ func eventLanes(lanes []lab.Lane, title string) template.HTML {
 			if span.Open {
 				s.el("path", class, "d", fmt.Sprintf("M%s %sl10 %sl-10 %sz", coordinate(to-2), coordinate(y), coordinate(height/2), coordinate(height/2)))
 			}
-			s.text("t on mono middle", (from+to)/2, y+height*0.63, span.State)
+			on := "t on mono middle"
+			if span.Guessed {
+				on = "t small mono middle"
+			}
+			s.text(on, (from+to)/2, y+height*0.63, span.State)
 			if !span.Sent || len(lanes) != 2 {
 				continue
 			}

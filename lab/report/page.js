@@ -142,7 +142,7 @@
 
   const draw = (place) => {
     const c = charts[place.dataset.chart];
-    const width = printing ? (place.closest(".one") ? 640 : 310) : place.clientWidth;
+    const width = printing ? (place.closest(".one") ? 680 : 330) : place.clientWidth;
     const height = c.small ? 190 : width < 500 ? 240 : 290;
     const axis = { stroke: colour("muted"), grid: { stroke: colour("grid"), width: 1 }, ticks: { stroke: colour("grid"), width: 1, size: 5 }, font: font(12) };
     place.replaceChildren();
