@@ -84,7 +84,7 @@
       box.hidden = idx == null || left < 0;
       if (box.hidden) return;
       const x = u.data[0][idx];
-      const rows = [[null, (c.x.label + " " + format(x)).trim()]];
+      const rows = [[null, (format(x) + " " + c.x.label).trim()]];
       const seen = [];
       c.lines.forEach((l, i) => {
         const near = l.as === "points" ? null : l.points.findLast((p) => p[0] <= x);

@@ -269,7 +269,7 @@ func storyOf(name string) story {
 				"Then a simulated gateway has 128 ports, at a hundredth of the platform’s times.",
 			came: []string{
 				"Of {berth, a connection a request|requests} requests with a connection each, {berth, a connection a request|failed} of Berth’s failed, since it waits for a port; {net/http, a connection a request|failed} of net/http’s did, the first after {net/http, a connection a request|exhausted_seen_ms} ms, where arithmetic says {net/http, a connection a request|exhausted_predicted_ms}.",
-				"Closing by reset where it is safe kept p99 at {berth, a connection a request, close auto|p99_ms} ms.",
+				"With the close by reset that Close auto takes where it is safe, 99 % of the requests took no longer than {berth, a connection a request, close auto|p99_ms} ms.",
 				"At the gateway {berth, a connection a request, close auto, snat-128 (simulated)|failed} of Berth’s requests failed and {net/http, a connection a request, snat-128 (simulated)|failed} of net/http’s.",
 			},
 			plots: []plot{
