@@ -113,7 +113,7 @@ func (s *session) measureLifetime(ctx context.Context, variant byte, v lifetimeV
 	}
 	defer done()
 	stop := portLanes(ctx, srv, unit/10)
-	defer func() { stop() }() // twice does nothing more
+	defer func() { stop() }()
 	start := time.Now()
 	var marks []Mark
 	for i := range lifetimeRequests {

@@ -96,7 +96,8 @@ func takeCensus(ctx context.Context, s *server, every time.Duration) (stop func(
 	}
 }
 
-// portLanes follows each port of the connections to a server over time, until stop.
+// portLanes follows each port of the connections to a server over time, until stop, which
+// may be called again and returns the same then.
 func portLanes(ctx context.Context, s *server, every time.Duration) (stop func() []Lane) {
 	looking, cancel := context.WithCancel(ctx)
 	var (
@@ -138,12 +139,12 @@ func portLanes(ctx context.Context, s *server, every time.Duration) (stop func()
 		for look(looking) && pause(looking, every) == nil {
 		}
 	})
-	return func() []Lane {
+	return sync.OnceValue(func() []Lane {
 		cancel()
 		wg.Wait()
 		look(ctx)
 		return lanes
-	}
+	})
 }
 
 // quantilesOf are the shares at which latencies are recorded, in per cent.

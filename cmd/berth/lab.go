@@ -28,6 +28,7 @@ of doing a thing, what was measured and what theory or the source document says.
 Numbers of connections are read from the kernel. No root is needed.
 
 A row "noisy" missed its time three times on a busy machine: the counts decide.
+
 --report writes a page for people: what each experiment tries and what came out, with
 plots. It is one file that needs no network. --from makes it of a report that --json
 wrote before, and runs nothing.

@@ -162,7 +162,11 @@ func figures(id string, e lab.Result, plots []plot, data map[string]*chart) []fi
 
 // plain is the plot of a series that nobody has made one for.
 func plain(s lab.Series) plot {
-	p := plot{title: strings.ToUpper(s.Name[:min(1, len(s.Name))]) + s.Name[min(1, len(s.Name)):], series: []string{s.Name}, as: "line", y: s.Name}
+	first, rest := "", ""
+	if r := []rune(s.Name); len(r) > 0 {
+		first, rest = string(r[:1]), string(r[1:])
+	}
+	p := plot{title: strings.ToUpper(first) + rest, series: []string{s.Name}, as: "line", y: s.Name}
 	if s.Unit == "s" {
 		p.as = "step"
 	}

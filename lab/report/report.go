@@ -69,7 +69,7 @@ type page struct {
 // headline is the page's first sentence.
 type headline struct {
 	Held, Failed int
-	Verdict      string // "all", "some" or "interrupted"; a class
+	Verdict      string // "all" or "some"; a class
 	Text         string
 }
 
@@ -172,6 +172,11 @@ func head(r *lab.Report) headline {
 	case h.Held == 0:
 		h.Text = "No row of Berth’s was measured."
 		h.Verdict = "some"
+	case r.Interrupted:
+		h.Text = fmt.Sprintf("%s of Berth’s held when the run was interrupted.", plural(h.Held, "row", "rows"))
+		h.Verdict = "some"
+	case h.Held == 1:
+		h.Text = "The one row of Berth’s holds."
 	default:
 		h.Text = fmt.Sprintf("All %d rows of Berth’s hold.", h.Held)
 	}
