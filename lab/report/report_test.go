@@ -154,12 +154,12 @@ func TestNothingIsFetched(t *testing.T) {
 	}
 }
 
-// The policy lets those two scripts run that are in the page, and no other.
+// The policy lets those scripts run that are in the page, and no other.
 func TestScriptsMatchThePolicy(t *testing.T) {
 	page := render(t, recorded(t))
 	policy := html.UnescapeString(regexp.MustCompile(`content="(default-src[^"]*)"`).FindStringSubmatch(page)[1])
 	scripts := regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllStringSubmatch(page, -1)
-	if len(scripts) != 2 {
+	if len(scripts) != 3 {
 		t.Fatalf("%d scripts", len(scripts))
 	}
 	for _, s := range scripts {
