@@ -95,7 +95,7 @@ func runInfinitePool(ctx context.Context, s *session) error {
 		}
 		row := Variant{Name: v.name, Measured: map[string]any{"requests": len(all), "failed": failures(all), "connections": accepted,
 			"p99_ms": ms(quantile(durations(all), 0.99))}, Expected: map[string]any{"failed": 0}, OK: failures(all) == 0,
-			Series: []Series{conns, distribution(durations(all))}}
+			Series: []Series{conns, latencies(durations(all))}}
 		if v.fails {
 			row.Expected["failed"] = "> 0"
 			row.OK = failures(all) > 0

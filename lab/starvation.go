@@ -143,7 +143,7 @@ func starvationRow(ctx context.Context, variant byte, rt http.RoundTripper, each
 		"uploads_per_s": float64(int(float64(done)/wall.Seconds()*10+0.5)) / 10,
 		"wait_p50_ms":   ms(quantile(waits, 0.5)), "wait_p99_ms": ms(quantile(waits, 0.99)),
 		"timeouts": timeouts, "failed": failed,
-	}, Series: []Series{conns, distribution(waits)}}
+	}, Series: []Series{conns, latencies(waits)}}
 	if first != nil {
 		row.Measured["error"] = strings.ReplaceAll(first.Error(), srv.addr.String(), "server")
 	}
@@ -156,16 +156,6 @@ func moreTelling(kept, err error) error {
 		return err
 	}
 	return kept
-}
-
-// distribution is how long things took, as a share that took at most so long.
-func distribution(values []time.Duration) Series {
-	s := Series{Name: "share that waited at most so long", Unit: "ms"}
-	for i := range 50 {
-		q := float64(i+1) / 50
-		s.Points = append(s.Points, [2]float64{ms(quantile(values, q)), round3(q)})
-	}
-	return s
 }
 
 // uploadWithRetries tries four times, as the pipeline of the seed's SDK does, each time

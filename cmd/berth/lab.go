@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-go/berth/kb"
 	"github.com/berth-go/berth/lab"
 	"github.com/berth-go/berth/lab/report"
 )
@@ -91,7 +92,7 @@ interrupted, 2 for usage. With --from, 0 when the page was written.`,
 			err = errors.Join(printErr, printSummary(human, result))
 			// Each is tried, whatever became of the others.
 			err = errors.Join(err, jsonOut.write(func(w io.Writer) error { return writeJSON(w, result) }))
-			err = errors.Join(err, reportOut.write(func(w io.Writer) error { return report.Write(w, result, report.Options{}) }))
+			err = errors.Join(err, reportOut.write(func(w io.Writer) error { return report.Write(w, result, pageOptions()) }))
 			if err != nil {
 				return err
 			}
@@ -176,7 +177,7 @@ func renderRecorded(from, to string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return out.write(func(w io.Writer) error { return report.Write(w, recorded, report.Options{}) })
+	return out.write(func(w io.Writer) error { return report.Write(w, recorded, pageOptions()) })
 }
 
 func writeJSON(w io.Writer, r *lab.Report) error {
@@ -184,4 +185,14 @@ func writeJSON(w io.Writer, r *lab.Report) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
+}
+
+// pageOptions has the page tell the titles of the knowledge base.
+func pageOptions() report.Options {
+	return report.Options{Title: func(code string) string {
+		if e, ok := kb.Lookup(code); ok {
+			return e.Title.EN
+		}
+		return ""
+	}}
 }

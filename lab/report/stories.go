@@ -306,32 +306,71 @@ func storyOf(name string) story {
 	case "starvation":
 		return story{
 			codes: []string{"BERTH1001", "BERTH2003", "BERTH2004", "BERTH2005"},
-			claim: "The article about connection limits and the Azure SDK names three symptoms of a pool that starves: requests that time out, latency that spikes, throughput that stays low whatever is added.",
-			done:  "Here more is asked of a limited pool than it carries, and the same load meets a limit that suffices. What waits, for how long, and what the error says of it is noted.",
+			claim: "Twenty uploads at once and two connections: the article about connection limits and the Azure SDK names three symptoms, requests that time out, latency that spikes, " +
+				"throughput that stays low whatever is added. A pipeline that retries makes one error of four: “A task was canceled”.",
+			done: "Here twenty workers upload through 2, 4, 8 and 20 connections. Each try has a timeout that covers the wait for a connection, as HttpClient’s does, and there are four.",
+			came: []string{
+				"With two connections Berth and net/http fare alike: {berth, 2 connections|timeouts} and {net/http, 2 connections|timeouts} tries end for want of time, {berth, 2 connections|failed} and {net/http, 2 connections|failed} uploads fail altogether. " +
+					"The difference is what is said of it: net/http’s errors say that time ran out, Berth’s name the limit, who holds the connections, and the number that would do.",
+				"Twenty connections carry {berth, 20 connections|uploads_per_s} uploads a second, and nothing waits.",
+			},
+			plots: []plot{
+				{title: "How long uploads wait for a connection", caption: "The share of all tries that waited at most so many milliseconds. A wait that ended in a timeout counts as that long. " + overlap,
+					series: []string{"latency ms by quantile"}, as: "line", x: "% of the tries", y: "ms", unit: "ms", panel: after(", "), label: whoIsLimited},
+				{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "established", panel: after(", "), label: whoIsLimited},
+			},
 		}
 	case "undisposed":
 		return story{
 			codes: []string{"BERTH1018", "BERTH2006"},
 			claim: "A response stream that is neither read to its end nor closed keeps its connection. The article on the Azure SDK says that each burns one for ever, until nothing is left to send with.",
-			done:  "Here bodies are left open under a limit of connections, request by request, and it is watched when the pool is used up and who notices.",
+			done:  "Here as many streams are forgotten as there may be connections; then requests are sent one after the other. The same is done with streams that are closed.",
+			came: []string{
+				"net/http never recovers: {net/http, forgotten|failed} requests fail and {net/http, forgotten|succeeded} succeed, though the collector runs before each.",
+				"Berth asks the collector when requests starve, finds {berth, forgotten|reclaimed} bodies that nobody refers to, closes their connections and names the line, {berth, forgotten|site}: the first request succeeds after {berth, forgotten|recovered_ms} ms.",
+			},
+			plots: []plot{{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "established", panel: after(", "), label: whoIsLimited}},
 		}
 	case "close-wait":
 		return story{
 			codes: []string{"BERTH2013"},
 			claim: "CLOSE_WAIT is the state of a side whose peer has closed: it stays until the program closes, too. Many of them point at a client that forgets to.",
-			done:  "Here the server closes first, and the kernel is asked what the client does with it.",
+			done:  "Here the server closes first: connections that are idle, and others in the middle of a response that the client has forgotten. The collector runs in every row.",
+			came: []string{
+				"Of {net.Conn, never closed|close_wait} sockets that nobody closes, {net.Conn, never closed|left_after_gc} stay; of {net/http, body forgotten|close_wait} under forgotten responses of net/http, {net/http, body forgotten|left_after_gc}; of Berth’s {berth, body forgotten|left_after_gc}.",
+				"Idle ones are found by a sweep: {berth, idle|left_after_gc} are left.",
+			},
+			plots: []plot{{title: "Sockets in CLOSE_WAIT", series: []string{"CLOSE_WAIT"}, as: "step", x: "s", y: "sockets"}},
 		}
 	case "fin-wait":
 		return story{
 			codes: []string{"BERTH2014"},
 			claim: "FIN_WAIT2 is the state of a side that has closed and waits for its peer to close, too. A peer that never does leaves it to the kernel’s timeout.",
-			done:  "Here the client closes first, and the server takes its time.",
+			done:  "Here the client closes first, and the server never does. What the kernel’s timer says is read a moment later.",
+			came: []string{
+				"A socket that is closed goes by itself: {berth, peer never closes|fin_wait2} of Berth’s have {berth, peer never closes|seconds} s to go, {net/http, peer never closes|fin_wait2} of net/http’s {net/http, peer never closes|seconds} s.",
+				"Of those of which a program has closed only the writing side there is {net.Conn, half-closed|seconds}.",
+				"A reset leaves {berth, reset|fin_wait2}.",
+			},
+			plots: []plot{
+				{title: "Sockets in FIN_WAIT2 after the close", bars: "fin_wait2", as: "bars", y: "sockets"},
+				{title: "Until they are gone", series: []string{"FIN_WAIT2"}, as: "step", x: "s", y: "sockets"},
+			},
 		}
 	case "infinite-pool":
 		return story{
 			codes: []string{"BERTH2007", "BERTH2008", "BERTH1004"},
 			claim: "A pool without a limit sounds like the end of waiting. The article on the Azure SDK warns of it: platforms bound the connections of an instance, and a burst goes beyond.",
-			done:  "Here a burst of requests meets a pool without a limit and one with, under a bound outside.",
+			done:  "Here a burst meets a host that takes a tenth as many connections and resets the others.",
+			came: []string{
+				"Without a limit {net/http, unlimited|failed} of {net/http, unlimited|requests} requests fail over net/http and {berth, unlimited|failed} over Berth.",
+				"Limited to a fifth of what the host takes, all succeed over {berth, limited|connections} connections, the slowest in a hundred after {berth, limited|p99_ms} ms; with a budget of ports as large as the host’s limit over {berth, port budget|connections}, after {berth, port budget|p99_ms} ms.",
+			},
+			plots: []plot{
+				{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "established", panel: byName, own: true},
+				{title: "How long requests take", caption: "The share of all requests that took at most so many milliseconds, those that failed included.",
+					series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms"},
+			},
 		}
 	}
 	return story{}
