@@ -55,16 +55,19 @@ func (v Value) String() string {
 
 // Measured returns what the lab measured, in the order of Show. The error is
 // ErrNotMeasured for what the recorded report lacks.
-func (e Evidence) Measured() ([]Value, error) {
+func (e Evidence) Measured() ([]Value, error) { return e.measuredIn(recorded()) }
+
+// measuredIn is Measured of a report.
+func (e Evidence) measuredIn(r *measuredReport) ([]Value, error) {
 	experiment, variant, ok := e.split()
 	if !ok {
 		return nil, fmt.Errorf("%q is not lab/<experiment>/<variant>", e.Lab)
 	}
-	i := slices.IndexFunc(recorded().Experiments, func(x measuredExperiment) bool { return x.Name == experiment })
+	i := slices.IndexFunc(r.Experiments, func(x measuredExperiment) bool { return x.Name == experiment })
 	if i < 0 {
 		return nil, fmt.Errorf("experiment %q: %w", experiment, ErrNotMeasured)
 	}
-	variants := recorded().Experiments[i].Variants
+	variants := r.Experiments[i].Variants
 	j := slices.IndexFunc(variants, func(v measuredVariant) bool { return v.Name == variant })
 	if j < 0 {
 		return nil, fmt.Errorf("variant %q of %q: %w", variant, experiment, ErrNotMeasured)

@@ -1,7 +1,9 @@
 package kb
 
 import (
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -246,5 +248,47 @@ func TestFilesAreReadStrictly(t *testing.T) {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// fresh is a report of the lab as it is now: what evidence names must still be in it.
+var fresh = flag.String("fresh", "", "a report of the lab, of whatever scale, that has all evidence")
+
+// Evidence names experiments, variants and values that the lab has: CI gives it a run.
+func TestEvidenceIsStillMeasured(t *testing.T) {
+	if *fresh == "" {
+		t.Skip("no -fresh report; the recorded one is looked at by TestEntriesAreWhole")
+	}
+	b, err := os.ReadFile(*fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r measuredReport
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, entry := range Entries() {
+		var proofs []Proof
+		for _, w := range entry.Workarounds {
+			proofs = append(proofs, w.Proof)
+		}
+		for _, d := range entry.DeadEnds {
+			proofs = append(proofs, d.Proof)
+		}
+		for _, p := range proofs {
+			for _, e := range p.Evidence {
+				if e.Lab == "" {
+					continue
+				}
+				n++
+				if _, err := e.measuredIn(&r); err != nil {
+					t.Errorf("%s: %v", entry.Code, err)
+				}
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("only %d of the entries' proofs are the lab's", n)
 	}
 }
