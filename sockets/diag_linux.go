@@ -19,6 +19,8 @@ const (
 
 	diagRequestSize = 56 // struct inet_diag_req_v2
 	diagMessageSize = 72 // struct inet_diag_msg
+
+	diagInfo = 2 // INET_DIAG_INFO, a struct tcp_info
 )
 
 // errChanged: the table changed while the kernel wrote it out.
@@ -36,7 +38,7 @@ func listDiag(ctx context.Context, f Filter) (Table, error) {
 				return t, context.Cause(ctx)
 			}
 			found = found[:0]
-			err = dump(ctx, family, stateMask(f.States), func(s Socket) {
+			err = dump(ctx, diagRequest(family, stateMask(f.States), f.Details), func(s Socket) {
 				if f.matches(&s) {
 					found = append(found, s)
 				}
@@ -67,9 +69,9 @@ func stateMask(states []State) uint32 {
 	return mask
 }
 
-// dump has the kernel write out the sockets of one family. It blocks for at most
+// dump has the kernel write out the sockets that are asked for. It blocks for at most
 // 5 seconds when the kernel does not answer.
-func dump(ctx context.Context, family uint8, states uint32, found func(Socket)) error {
+func dump(ctx context.Context, request []byte, found func(Socket)) error {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -77,7 +79,6 @@ func dump(ctx context.Context, family uint8, states uint32, found func(Socket)) 
 	defer syscall.Close(fd)
 	// A kernel that does not answer must not hold us up for ever.
 	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 5})
-	request := diagRequest(family, states)
 	for {
 		err = syscall.Sendto(fd, request, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK})
 		if err == nil {
@@ -127,7 +128,7 @@ func receive(ctx context.Context, fd int, found func(Socket)) error {
 }
 
 // diagRequest is a struct nlmsghdr and a struct inet_diag_req_v2.
-func diagRequest(family uint8, states uint32) []byte {
+func diagRequest(family uint8, states uint32, details bool) []byte {
 	b := make([]byte, syscall.NLMSG_HDRLEN+diagRequestSize)
 	ne := binary.NativeEndian
 	ne.PutUint32(b[0:], uint32(len(b)))
@@ -135,6 +136,9 @@ func diagRequest(family uint8, states uint32) []byte {
 	ne.PutUint16(b[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP)
 	r := b[syscall.NLMSG_HDRLEN:]
 	r[0], r[1] = family, syscall.IPPROTO_TCP
+	if details {
+		r[2] = 1 << (diagInfo - 1)
+	}
 	ne.PutUint32(r[4:], states)
 	return b
 }
@@ -224,5 +228,26 @@ func parseDiagSocket(m []byte) (Socket, error) {
 	if m[2] != 0 {
 		s.Timer = time.Duration(ne.Uint32(m[52:])) * time.Millisecond
 	}
-	return s, nil
+	err := parseDiagDetails(m[diagMessageSize:], &s)
+	return s, err
+}
+
+// parseDiagDetails reads the attributes behind a socket: a length of two bytes that
+// counts itself, a type of two, the value, filled up to four. Of a struct tcp_info it
+// takes tcpi_last_data_recv, tcpi_last_ack_recv and tcpi_bytes_received.
+func parseDiagDetails(b []byte, s *Socket) error {
+	ne := binary.NativeEndian
+	for len(b) >= 4 {
+		size := int(ne.Uint16(b))
+		if size < 4 || size > len(b) {
+			return &FormatError{Source: "sock_diag", Detail: fmt.Sprintf("attribute of %d bytes in %d", size, len(b))}
+		}
+		if info := b[4:size]; ne.Uint16(b[2:]) == diagInfo && len(info) >= 136 {
+			s.LastData = time.Duration(ne.Uint32(info[52:])) * time.Millisecond
+			s.LastAck = time.Duration(ne.Uint32(info[56:])) * time.Millisecond
+			s.Received = ne.Uint64(info[128:])
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return nil
 }

@@ -42,6 +42,18 @@ func diagSocket() []byte {
 	return m
 }
 
+// diagAttribute is a struct tcp_info of n bytes: 5000 received, data 2 s ago, an
+// acknowledgement 1 s ago.
+func diagAttribute(n int) []byte {
+	b := make([]byte, 4+max(n, 136))
+	binary.NativeEndian.PutUint16(b, uint16(4+n))
+	binary.NativeEndian.PutUint16(b[2:], diagInfo)
+	binary.NativeEndian.PutUint32(b[4+52:], 2000)
+	binary.NativeEndian.PutUint32(b[4+56:], 1000)
+	binary.NativeEndian.PutUint64(b[4+128:], 5000)
+	return b[:4+n]
+}
+
 var diagWant = Socket{
 	State: TimeWait, Local: netip.MustParseAddrPort("127.0.0.2:50000"), Remote: netip.MustParseAddrPort("127.0.0.1:8080"),
 	Inode: 4711, UID: 1000, Timer: time.Minute, RecvQ: 7, SendQ: 9,
@@ -151,6 +163,30 @@ func TestParseDiagRefusesMalformedMessages(t *testing.T) {
 	}
 }
 
+func TestParseDiagReadsDetails(t *testing.T) {
+	parse := func(attributes ...byte) (got Socket, err error) {
+		_, _, err = parseDiag(message(sockDiagByFamily, 0, append(diagSocket(), attributes...)), func(s Socket) { got = s })
+		return got, err
+	}
+	want := diagWant
+	want.Received, want.LastData, want.LastAck = 5000, 2*time.Second, time.Second
+	other := []byte{5, 0, 9, 0, 1, 0, 0, 0} // another attribute, filled up
+	if got, err := parse(slices.Concat(other, diagAttribute(232))...); err != nil || got != want {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+	}
+	if got, err := parse(diagAttribute(100)...); err != nil || got != diagWant {
+		t.Errorf("an old kernel's shorter tcp_info: got %+v, %v", got, err)
+	}
+	for _, bad := range [][]byte{{3, 0, 2, 0}, {9, 0, 2, 0, 0, 0, 0, 0}} {
+		if _, err := parse(bad...); err == nil {
+			t.Errorf("attribute % x is taken", bad)
+		}
+	}
+	if with, without := diagRequest(2, 1, true), diagRequest(2, 1, false); slices.Equal(with, without) {
+		t.Error("details are not asked for")
+	}
+}
+
 func TestStateMaskAsksForBothHalfOpenStates(t *testing.T) {
 	for _, tc := range []struct {
 		states []State
@@ -173,7 +209,8 @@ func TestStateMaskAsksForBothHalfOpenStates(t *testing.T) {
 func FuzzParseDiag(f *testing.F) {
 	f.Add(message(sockDiagByFamily, 0, diagSocket()))
 	f.Add(message(syscall.NLMSG_DONE, nlmFlagDumpIntr, code(syscall.ENOMEM)))
-	f.Add(diagRequest(syscall.AF_INET, 1))
+	f.Add(diagRequest(syscall.AF_INET, 1, true))
+	f.Add(message(sockDiagByFamily, 0, append(diagSocket(), diagAttribute(136)...)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		done, _, err := parseDiag(b, func(s Socket) {
 			if !s.Local.IsValid() || !s.Remote.IsValid() || s.Local.Addr().Is4In6() || s.State == newSynRecv {

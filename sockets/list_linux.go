@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 )
 
 // List returns the TCP sockets of this network namespace that f selects, in no
@@ -19,11 +18,20 @@ func List(ctx context.Context, f Filter) (Table, error) {
 	if err == nil || ctx.Err() != nil {
 		return t, err
 	}
-	t, procErr := listProc(ctx, f)
+	t, procErr := listProc(ctx, "/proc/net", f)
 	if procErr != nil {
 		return t, errors.Join(procErr, err)
 	}
 	return t, nil
+}
+
+// ListOf returns the sockets of the network namespace that a process lives in, from
+// /proc/PID/net; pid 0 is this process, and List. It tells no Filter.Details.
+func ListOf(ctx context.Context, pid int, f Filter) (Table, error) {
+	if pid == 0 {
+		return List(ctx, f)
+	}
+	return listProc(ctx, procOf(pid)+"/net", f)
 }
 
 // Own returns the sockets that this process has open.
@@ -38,10 +46,8 @@ func Own(sockets []Socket) ([]Socket, error) {
 		if err != nil {
 			continue // closed meanwhile
 		}
-		if s, ok := strings.CutPrefix(target, "socket:["); ok {
-			if n, err := strconv.ParseUint(strings.TrimSuffix(s, "]"), 10, 64); err == nil {
-				inodes[n] = true
-			}
+		if inode, ok := socketInode(target); ok {
+			inodes[inode] = true
 		}
 	}
 	var own []Socket
@@ -72,10 +78,10 @@ func EphemeralPorts() (lo, hi uint16, err error) {
 	return 0, 0, &FormatError{Source: file, Detail: "not two ports"}
 }
 
-// listProc reads /proc/net/tcp and /proc/net/tcp6.
-func listProc(ctx context.Context, f Filter) (Table, error) {
+// listProc reads the files tcp and tcp6 of a directory like /proc/net.
+func listProc(ctx context.Context, dir string, f Filter) (Table, error) {
 	t := Table{Source: "/proc/net/tcp"}
-	for i, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for i, file := range []string{dir + "/tcp", dir + "/tcp6"} {
 		b, err := os.ReadFile(file)
 		if i > 0 && errors.Is(err, os.ErrNotExist) {
 			break // no IPv6

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin && !windows
 
 package sockets
 
@@ -8,14 +8,7 @@ import (
 )
 
 func unsupported() error {
-	command := "netstat -an -p tcp"
-	switch runtime.GOOS {
-	case "darwin":
-		command = "netstat -anv -p tcp"
-	case "windows":
-		command = "netstat -ano -p tcp"
-	}
-	return &UnsupportedError{OS: runtime.GOOS, Command: command}
+	return &UnsupportedError{OS: runtime.GOOS, Command: "netstat -an -p tcp"}
 }
 
 // List returns an *UnsupportedError on this system.
@@ -26,3 +19,9 @@ func Own([]Socket) ([]Socket, error) { return nil, unsupported() }
 
 // EphemeralPorts returns an *UnsupportedError on this system.
 func EphemeralPorts() (lo, hi uint16, err error) { return 0, 0, unsupported() }
+
+// ReadOwners returns an *UnsupportedError on this system.
+func ReadOwners(context.Context) (*Owners, error) { return nil, unsupported() }
+
+// Files returns an *UnsupportedError on this system.
+func Files(int) (used int, limit uint64, err error) { return 0, 0, unsupported() }

@@ -32,7 +32,7 @@ func TestSourcesAgree(t *testing.T) {
 	}
 	arrived := [2]netip.AddrPort{s, c}
 	eventually(t, "6 unread bytes", func() bool { return read(listDiag)[arrived].RecvQ == 6 })
-	diag, proc := read(listDiag), read(listProc)
+	diag, proc := read(listDiag), read(listOwnProc)
 	if len(diag) != 2 || len(proc) != 2 {
 		t.Fatalf("sock_diag shows %d sockets, /proc %d; want 2 and 2", len(diag), len(proc))
 	}

@@ -37,7 +37,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 // sources are the two ways to the same table.
-var sources = map[string]func(context.Context, Filter) (Table, error){"sock_diag": listDiag, "proc": listProc}
+var sources = map[string]func(context.Context, Filter) (Table, error){"sock_diag": listDiag, "proc": listOwnProc}
+
+func listOwnProc(ctx context.Context, f Filter) (Table, error) { return listProc(ctx, "/proc/net", f) }
 
 // eventually polls the kernel until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {

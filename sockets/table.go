@@ -20,6 +20,12 @@ type Socket struct {
 	Timer  time.Duration // until the running timer fires, the end of TIME_WAIT for one; 0 when none runs or it is not told
 	RecvQ  uint32        // bytes not yet read; for LISTEN, connections not yet accepted
 	SendQ  uint32        // bytes not yet acknowledged; for LISTEN, the backlog
+	PID    int           // of a process that has it open; 0 when none does, or the table does not tell (see Owners.Attribute)
+
+	// With Filter.Details, from sock_diag only; zero when not told.
+	Received uint64        // bytes that arrived in order since the connection began, a FIN counting as one
+	LastData time.Duration // since data last arrived
+	LastAck  time.Duration // since anything last arrived
 }
 
 // Filter selects sockets. The zero Filter selects all.
@@ -29,6 +35,7 @@ type Filter struct {
 	Remote     netip.Addr
 	LocalPort  uint16 // 0 is any
 	RemotePort uint16
+	Details    bool // ask for Received, LastData and LastAck as well: 300 bytes more a socket
 }
 
 func (f *Filter) matches(s *Socket) bool {
@@ -42,7 +49,7 @@ func (f *Filter) matches(s *Socket) bool {
 // Table is what List found, and where.
 type Table struct {
 	Sockets []Socket
-	Source  string // "sock_diag" or "/proc/net/tcp"
+	Source  string // "sock_diag", "/proc/net/tcp", "netstat" or "iphlpapi"
 }
 
 // Count counts sockets by state.
