@@ -42,12 +42,13 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"internal/origin": {},
 		"proxyenv":        {},
 		"sockets":         {},
+		"doctor":          {"sockets"},
 		"lab":             {".", "sockets", "internal/origin"},
 		"lab/report":      {"lab"},
 		"policyfile":      {"."},
 		"kb":              {},
 		"berthtest":       {"."},
-		"cmd/berth":       {".", "kb", "lab", "lab/report", "policyfile"},
+		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
