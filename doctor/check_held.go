@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-go/berth/sockets"
@@ -53,7 +54,7 @@ func (e *exam) unread() {
 }
 
 // notRead says whether the program has read nothing of what is in the queue between two
-// looks at an open connection.
+// looks at a connection that stayed in its state.
 func notRead(was, is sockets.Socket) bool {
 	if is.Received > 0 && was.Received > 0 {
 		return was.Received-uint64(was.RecvQ) == is.Received-uint64(is.RecvQ)
@@ -90,7 +91,8 @@ func (e *exam) closeWait() {
 	for _, h := range order {
 		of := by[h]
 		at := level(len(of), e.o.Limits.CloseWait, e.o.Limits.CloseWaitFail)
-		if at == OK {
+		// A few may be a pool's idle ones, but those have nothing left to read.
+		if stuck := slices.ContainsFunc(of, e.stuck); at == OK && !stuck {
 			few = append(few, e.say("close-wait-few", e.process(h.pid), len(of)))
 			continue
 		}
@@ -139,6 +141,13 @@ func (e *exam) closeWait() {
 		e.ok("close-wait", n, e.say("close-wait-none"))
 	}
 	e.ok("close-wait", n, e.say("close-wait-ok", all, len(kept)), few...)
+}
+
+// stuck says whether a connection that the peer has closed holds data that nobody read
+// between the looks.
+func (e *exam) stuck(s sockets.Socket) bool {
+	was, ok := e.stayed(s)
+	return ok && s.RecvQ > 1 && uint64(s.RecvQ-1) >= uint64(e.o.Limits.Unread) && notRead(was, s)
 }
 
 // finWait2 finds processes that have closed their half and keep the other.

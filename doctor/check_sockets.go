@@ -16,7 +16,7 @@ func (e *exam) sockets() {
 		if s.State == sockets.Listen {
 			dest = netip.AddrPort{}
 		}
-		if e.wants(s.PID, dest) {
+		if e.wants(s.PID, dest) && (s.PID != 0 || len(e.o.PIDs) == 0) {
 			asked = append(asked, s)
 		}
 	}

@@ -90,7 +90,7 @@ func (e *exam) wants(pid int, dest netip.AddrPort) bool {
 }
 
 // maxEvidence is how many lines of evidence a finding has, beyond which they are counted.
-const maxEvidence = 12
+const maxEvidence = 20
 
 func (e *exam) add(f Finding) {
 	if n := len(f.Evidence); n > maxEvidence {

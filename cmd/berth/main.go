@@ -1,4 +1,5 @@
-// Command berth explains errors of connections, runs Berth's lab, and checks and
+// Command berth examines this host's connections, explains errors of connections, runs
+// Berth's lab, and checks and
 // explains policy files.
 package main
 
@@ -22,6 +23,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // something did not hold, or was interrupted
 	exitUsage  = 2
+	exitLook   = 3 // the doctor could not look
 )
 
 // failedError: the command did its work, and what it found is not as it should be.
@@ -41,7 +43,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		Use:           "berth",
 		Short:         "Outbound HTTP connections that say what they are waiting for",
 		Long:          "Berth is an http.RoundTripper for Go with connection pools that can be seen, bounded and explained.\nThis command shows at work what they do.",
-		Example:       "  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets\n  berth lab limit --json limit.json",
+		Example:       "  berth doctor              what is wrong with the connections of this host\n  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -49,7 +51,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
+	root.AddCommand(doctorCommand(stdout), explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -58,6 +60,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "berth: %v\n", err)
+	if _, ok := errors.AsType[*lookError](err); ok {
+		return exitLook
+	}
 	if _, ok := errors.AsType[*os.PathError](err); ok {
 		return exitFailed
 	}
