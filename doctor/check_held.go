@@ -92,7 +92,10 @@ func (e *exam) closeWait() {
 		of := by[h]
 		at := level(len(of), e.o.Limits.CloseWait, e.o.Limits.CloseWaitFail)
 		// A few may be a pool's idle ones, but those have nothing left to read.
-		if stuck := slices.ContainsFunc(of, e.stuck); at == OK && !stuck {
+		if at == OK && slices.ContainsFunc(of, e.stuck) {
+			at = Warn
+		}
+		if at == OK {
 			few = append(few, e.say("close-wait-few", e.process(h.pid), len(of)))
 			continue
 		}

@@ -204,8 +204,8 @@ func (e *exam) programPorts(p Program, who string) {
 			Evidence: []string{e.say("program-ports-counts", u.Live, u.Held, fmt.Sprintf("%.1f", u.Rate))},
 			Fix:      e.say("fix-" + key), Subject: Subject{PID: p.PID, Process: p.Program, Destination: u.Destination, Count: used},
 		}
-		if left := u.Ports - used; u.Rate > 0 && left > 0 {
-			f.Evidence = append(f.Evidence, e.say("program-ports-left", duration(time.Duration(float64(left)/u.Rate*float64(time.Second)))))
+		if left := float64(u.Ports-used) / u.Rate; u.Rate > 0 && left > 0 && left < 1e6 {
+			f.Evidence = append(f.Evidence, e.say("program-ports-left", duration(time.Duration(left*float64(time.Second)))))
 		}
 		e.add(f)
 	}

@@ -72,7 +72,7 @@ func def[T int | float64](v *T, or T) {
 	case *v == 0:
 		*v = or
 	case *v < 0:
-		*v = 1 << 62
+		*v = 1 << 27
 	}
 }
 
