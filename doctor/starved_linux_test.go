@@ -124,16 +124,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// one returns the first finding of a code; the zero Finding for none.
-func one(list []Finding, code string) Finding {
-	for _, f := range list {
-		if f.Code == code {
-			return f
-		}
-	}
-	return Finding{}
-}
-
 func TestExamineFindsACloseWaitOfThisProcess(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

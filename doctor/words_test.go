@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -61,13 +62,17 @@ func TestEveryTextIsSaid(t *testing.T) {
 	en := english()
 	said := map[string]bool{}
 	fset := token.NewFileSet()
-	packages, err := parser.ParseDir(fset, ".", nil, 0)
-	if err != nil {
-		t.Fatal(err)
+	names, err := filepath.Glob("*.go")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
 	}
-	for _, file := range packages["doctor"].Files {
-		if strings.HasSuffix(fset.Position(file.Pos()).Filename, "_test.go") {
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
 			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)

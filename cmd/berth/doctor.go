@@ -155,6 +155,9 @@ func isTerminal(w io.Writer) bool {
 // resolve reads host, host:port, or an address with or without a port, and looks the
 // name up.
 func resolve(ctx context.Context, dest string) ([]netip.AddrPort, error) {
+	if strings.ContainsAny(dest, "/@ ") {
+		return nil, fmt.Errorf("--dest %q: give host or host:port", dest)
+	}
 	host, portText := dest, ""
 	if h, p, err := net.SplitHostPort(dest); err == nil {
 		host, portText = h, p
@@ -171,14 +174,14 @@ func resolve(ctx context.Context, dest string) ([]netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), port)}, nil
 	}
-	if host == "" || strings.ContainsAny(host, ":/@ ") {
+	if host == "" || strings.Contains(host, ":") {
 		return nil, fmt.Errorf("--dest %q: give host or host:port", dest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil, fmt.Errorf("--dest: %w", err)
+		return nil, &lookError{fmt.Errorf("--dest: %w", err)}
 	}
 	var list []netip.AddrPort
 	for _, a := range addrs {

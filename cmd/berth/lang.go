@@ -16,7 +16,9 @@ func langFrom(flag string) string {
 			want = os.Getenv(name)
 		}
 	}
-	want, _, _ = strings.Cut(want, ".") // zh_CN.UTF-8
+	// zh_CN.UTF-8@pinyin
+	want, _, _ = strings.Cut(want, ".")
+	want, _, _ = strings.Cut(want, "@")
 	tag, err := language.Parse(want)
 	if err != nil {
 		return "en"

@@ -1,6 +1,5 @@
 // Command berth examines this host's connections, explains errors of connections, runs
-// Berth's lab, and checks and
-// explains policy files.
+// Berth's lab, and checks and explains policy files.
 package main
 
 import (
@@ -52,7 +51,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(doctorCommand(stdout), explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -69,7 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if _, ok := errors.AsType[*fileError](err); ok {
 		return exitFailed
 	}
-	fmt.Fprintln(stderr, `Run "berth --help" or "berth lab --help" for what there is.`)
+	fmt.Fprintf(stderr, "Run %q for what there is.\n", cmd.CommandPath()+" --help")
 	return exitUsage
 }
 
