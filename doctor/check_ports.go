@@ -23,12 +23,14 @@ type road struct {
 
 // traffic is what goes on on a road.
 type traffic struct {
-	live     int // any state but TIME_WAIT
-	waiting  int // TIME_WAIT whose port a new connection cannot have yet
-	reusable int // TIME_WAIT whose port it can have
-	fresh    int // connections that began between the looks
-	ended    int // of those, in TIME_WAIT already
-	owners   map[int]int
+	live     int         // any state but TIME_WAIT
+	waiting  int         // TIME_WAIT whose port a new connection cannot have yet
+	reusable int         // TIME_WAIT whose port it can have
+	fresh    int         // connections that began between the looks
+	ended    int         // of those, in TIME_WAIT already
+	owners   map[int]int // whose connections were met, and how many
+	openers  map[int]int // of those that began between the looks
+	guess    int         // who had short-lived sockets, when nobody's connection was met; 0 is nobody
 }
 
 func (t *traffic) taken() int { return t.live + t.waiting }
@@ -68,10 +70,10 @@ func (e *exam) recycled(to netip.Addr) (after time.Duration, ok bool) {
 // roads sorts the clients' sockets whose port is in the range.
 func (e *exam) roads(list []sockets.Socket, r sockets.PortRange) map[road]*traffic {
 	roads := map[road]*traffic{}
-	at := func(s sockets.Socket) *traffic {
+	on := func(s sockets.Socket) *traffic {
 		k := road{s.Local.Addr(), s.Remote}
 		if roads[k] == nil {
-			roads[k] = &traffic{owners: map[int]int{}}
+			roads[k] = &traffic{owners: map[int]int{}, openers: map[int]int{}}
 		}
 		return roads[k]
 	}
@@ -80,7 +82,7 @@ func (e *exam) roads(list []sockets.Socket, r sockets.PortRange) map[road]*traff
 		if s.State == sockets.Listen || s.Remote.Port() == 0 || port < r.First || port > r.Last || e.server(s) || !e.wants(0, s.Remote) {
 			continue
 		}
-		t := at(s)
+		t := on(s)
 		if e.isNew(s) {
 			t.fresh++
 			if s.State == sockets.TimeWait {
@@ -89,6 +91,9 @@ func (e *exam) roads(list []sockets.Socket, r sockets.PortRange) map[road]*traff
 		}
 		if s.PID != 0 {
 			t.owners[s.PID]++
+			if e.isNew(s) {
+				t.openers[s.PID]++
+			}
 		}
 		if s.State != sockets.TimeWait {
 			t.live++
@@ -104,21 +109,52 @@ func (e *exam) roads(list []sockets.Socket, r sockets.PortRange) map[road]*traff
 // owners adds who was met on the roads at the first look and between the looks.
 func (e *exam) owners(roads map[road]*traffic) {
 	seen := map[tuple]bool{}
-	for _, list := range [][]sockets.Socket{e.a.Sockets, e.b.Between} {
+	for i, list := range [][]sockets.Socket{e.a.Sockets, e.b.Between} {
 		for _, s := range list {
-			if t := roads[road{s.Local.Addr(), s.Remote}]; t != nil && s.PID != 0 && !e.server(s) && !seen[tupleOf(s)] {
-				seen[tupleOf(s)] = true
-				t.owners[s.PID]++
+			t := roads[road{s.Local.Addr(), s.Remote}]
+			if t == nil || s.PID == 0 || e.server(s) || seen[tupleOf(s)] {
+				continue
 			}
+			seen[tupleOf(s)] = true
+			t.owners[s.PID]++
+			if i == 1 {
+				t.openers[s.PID]++
+			}
+		}
+	}
+	for k, t := range roads {
+		if len(t.openers) == 0 {
+			t.guess = e.guess(k)
 		}
 	}
 }
 
-// main returns the process that was met most on a road; 0 when none was.
+// guess returns the process that had most short-lived sockets, servers of that place
+// aside, who have as many; 0 when none had two.
+func (e *exam) guess(k road) int {
+	short := maps.Clone(e.b.Short)
+	for _, s := range e.b.Sockets {
+		if s.State == sockets.Listen && s.Local.Port() == k.to.Port() {
+			delete(short, s.PID)
+		}
+	}
+	if pid := most(short); short[pid] >= 2 {
+		return pid
+	}
+	return 0
+}
+
+// main returns the process that a road is most of; 0 when none is known.
 func (t *traffic) main() int {
-	pids := slices.SortedFunc(maps.Keys(t.owners), func(x, y int) int {
-		return cmp.Or(cmp.Compare(t.owners[y], t.owners[x]), cmp.Compare(x, y))
-	})
+	if t.live > t.waiting+t.reusable {
+		return cmp.Or(most(t.owners), t.guess)
+	}
+	return cmp.Or(most(t.openers), t.guess, most(t.owners))
+}
+
+// most returns the process of the highest number; 0 when there is none.
+func most(of map[int]int) int {
+	pids := slices.SortedFunc(maps.Keys(of), func(x, y int) int { return cmp.Or(cmp.Compare(of[y], of[x]), cmp.Compare(x, y)) })
 	if len(pids) == 0 {
 		return 0
 	}
@@ -142,7 +178,7 @@ func (e *exam) ports() {
 	now, was := e.roads(e.b.Sockets, r), e.roads(e.a.Sockets, r)
 	e.owners(now)
 	evidence := []string{e.say("ports-range", int(r.First), int(r.Last), usable, cmp.Or(reserved, "–"))}
-	most := ""
+	top := ""
 	for i, k := range busiest(now, (*traffic).taken) {
 		t := now[k]
 		share := float64(t.taken()) / float64(usable)
@@ -153,7 +189,7 @@ func (e *exam) ports() {
 		growth /= e.took.Seconds()
 		rate := float64(t.fresh) / e.took.Seconds()
 		hold, recycled := e.recycled(k.to.Addr())
-		level1 := level(share, e.o.Limits.PortsWarn, e.o.Limits.PortsFail)
+		at := level(share, e.o.Limits.PortsWarn, e.o.Limits.PortsFail)
 		// Ports come back after the hold time: at a rate below ports/hold they last for
 		// ever.
 		settles := t.live + int(rate*hold.Seconds())
@@ -161,15 +197,18 @@ func (e *exam) ports() {
 		left := time.Duration(0)
 		if runsOut {
 			left = time.Duration(float64(usable-t.taken()) / growth * float64(time.Second))
-			level1 = max(level1, Warn)
+			// Sooner than the first comes back.
+			if at = max(at, Warn); left < hold {
+				at = Fail
+			}
 		}
 		if e.o.Limits.PortsWarn > 1 {
-			level1 = OK
+			at = OK
 		}
 		if i == 0 {
-			most = e.say("ports-most", k.to.String(), t.taken(), percent(share))
+			top = e.say("ports-most", k.to.String(), t.taken(), percent(share))
 		}
-		if level1 == OK {
+		if at == OK {
 			continue
 		}
 		pid := t.main()
@@ -186,12 +225,12 @@ func (e *exam) ports() {
 			title = e.say("ports-runs-out", k.to.String(), t.taken(), usable, percent(share), e.process(pid), duration(left))
 		}
 		e.add(Finding{
-			Check: "ports", Code: "BERTH1004", Level: level1, Title: title, Evidence: append(lines, e.ownerLines(t)...),
+			Check: "ports", Code: "BERTH1004", Level: at, Title: title, Evidence: append(lines, e.ownerLines(t)...),
 			Fix: e.say("fix-ports"), Subject: e.subject(pid, k.to, sockets.TimeWait, t.taken()),
 		})
 	}
-	if most != "" {
-		evidence = append(evidence, most)
+	if top != "" {
+		evidence = append(evidence, top)
 	}
 	if usable < 10_000 && e.o.Limits.PortsWarn <= 1 && len(e.out) == n {
 		e.add(Finding{Check: "ports", Code: "BERTH1004", Level: Warn, Title: e.say("ports-narrow", usable, int(r.First), int(r.Last)),
@@ -205,12 +244,15 @@ func (e *exam) ownerLines(t *traffic) []string {
 	for _, pid := range slices.Sorted(maps.Keys(t.owners)) {
 		lines = append(lines, e.say("owner", e.process(pid), t.owners[pid]))
 	}
+	if t.guess != 0 {
+		lines = append(lines, e.say("owner-guess", e.process(t.guess), e.b.Short[t.guess]))
+	}
 	return lines
 }
 
 // churn finds processes that open a connection for each request. They close it
 // themselves, so that it stays in TIME_WAIT here; a TIME_WAIT has no owner, and the
-// process is named by its connections that were met alive.
+// process is named by its connections that were met alive, or by its short-lived sockets.
 func (e *exam) churn() {
 	n := len(e.out)
 	roads := e.roads(e.b.Sockets, sockets.PortRange{First: 1, Last: 65535})

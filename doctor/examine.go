@@ -40,7 +40,7 @@ func watch(ctx context.Context, o Options, show func(*Report) bool) error {
 		return err
 	}
 	for {
-		seen, err := between(ctx, o, &a)
+		seen, err := between(ctx, o, inside, &a)
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func watch(ctx context.Context, o Options, show func(*Report) bool) error {
 		if err != nil {
 			return err
 		}
-		b.Between = seen
+		b.met(seen)
 		if !show(report(a, b, o)) {
 			return nil
 		}

@@ -7,6 +7,7 @@ func english() map[string]string {
 		"unknown-process": "a process that could not be seen",
 		"no-owner":        "without an owner, or with one that could not be seen",
 		"owner":           "%s: %d connections met alive",
+		"owner-guess":     "%s is named by %d short-lived sockets that it had; TIME_WAIT itself has no owner",
 		"more":            "and %d more",
 
 		"sockets-ok":   "%d, of %d processes: %s",
@@ -45,7 +46,7 @@ func english() map[string]string {
 		"churn":         "%s: opens %s connections a second to %s and closes them itself; %d are in TIME_WAIT",
 		"churn-counts":  "%d opened in %s, %d of them ended already; %d in TIME_WAIT to that place",
 		"churn-opens":   "This host opened %d connections to all places meanwhile",
-		"churn-unknown": "TIME_WAIT has no owner, and no connection was met alive: look again with a longer --interval, as root",
+		"churn-unknown": "TIME_WAIT has no owner, and no process was met with such a connection: look again with a longer --interval, as root",
 		"churn-ok":      "%s a second; no client opens one for each request",
 		"fix-churn":     "Make one client (session, pool, transport) and use it for every request with keep-alive on; read bodies to their end, so that connections can be reused.",
 
@@ -144,7 +145,7 @@ func english() map[string]string {
 		"release-java":   "Close each response in try-with-resources (HttpClient: read the body stream to its end or close it), also when only its status matters.",
 		"release-dotnet": "Dispose each HttpResponseMessage and stream (using), also when only its status matters.",
 
-		"unseen-processes": "open files of %d processes could not be listed, so that their sockets have no owner here; as root they can be",
+		"unseen-processes": "open files of %d processes could not be listed (that takes root or CAP_SYS_PTRACE): their sockets have no owner here",
 		"other-namespaces": "%d processes live in other network namespaces (containers), whose sockets are not in this table; look with --pid of one of them",
 		"missing":          "%s: %s",
 		"no-details":       "%s does not tell how much was received; unread data are found by queues that do not change",

@@ -6,6 +6,7 @@ func chinese() map[string]string {
 		"unknown-process": "看不到的进程",
 		"no-owner":        "没有所属进程，或看不到所属进程",
 		"owner":           "%s：观察到 %d 个存活的连接",
+		"owner-guess":     "依据 %s 有过的 %d 个短命套接字推断；TIME_WAIT 本身没有所属进程",
 		"more":            "另有 %d 条",
 
 		"sockets-ok":   "共 %d 个，属于 %d 个进程：%s",
@@ -44,7 +45,7 @@ func chinese() map[string]string {
 		"churn":         "%s：每秒新开 %s 个连接到 %s，并且自己先关闭；%d 个处于 TIME_WAIT",
 		"churn-counts":  "新开 %d 个（%s 内），其中 %d 个已经结束；到该处的 TIME_WAIT 共 %d 个",
 		"churn-opens":   "同一时间本机到各处共新开 %d 个连接",
-		"churn-unknown": "TIME_WAIT 没有所属进程，也没有碰上存活的连接：请以 root 身份、用更长的 --interval 再看一次",
+		"churn-unknown": "TIME_WAIT 没有所属进程，也没有碰上持有这种连接的进程：请以 root 身份、用更长的 --interval 再看一次",
 		"churn-ok":      "每秒 %s 个；没有每个请求都新开连接的客户端",
 		"fix-churn":     "只建一个客户端（会话、连接池、传输层），所有请求共用并保持长连接；把响应体读完，连接才能复用。",
 
@@ -143,7 +144,7 @@ func chinese() map[string]string {
 		"release-java":   "用 try-with-resources 关闭每个响应（HttpClient：把响应体的流读完或关闭），只看状态码时也一样。",
 		"release-dotnet": "释放每个 HttpResponseMessage 和流（using），只看状态码时也一样。",
 
-		"unseen-processes": "%d 个进程的打开文件无法列出，它们的套接字在这里没有所属进程；以 root 身份运行即可看到",
+		"unseen-processes": "%d 个进程的打开文件无法列出（需要 root 或 CAP_SYS_PTRACE）：它们的套接字在这里没有所属进程",
 		"other-namespaces": "%d 个进程在别的网络命名空间（容器）里，它们的套接字不在这张表中；用 --pid 指定其中之一来查看",
 		"missing":          "%s：%s",
 		"no-details":       "%s 不提供已接收的字节数；未读数据按队列是否不变来判断",

@@ -18,6 +18,14 @@ func ListOf(ctx context.Context, pid int, f Filter) (Table, error) {
 	return List(ctx, f)
 }
 
+// Inside calls f for pid 0, and else returns errors.ErrUnsupported.
+func Inside(pid int, f func() error) error {
+	if pid != 0 {
+		return errors.ErrUnsupported
+	}
+	return f()
+}
+
 // NetworkNamespace returns errors.ErrUnsupported on this system.
 func NetworkNamespace(int) (string, error) { return "", errors.ErrUnsupported }
 

@@ -1,6 +1,10 @@
 package sockets
 
-import "slices"
+import (
+	"iter"
+	"maps"
+	"slices"
+)
 
 // Process is a process of this host, as far as this one may see it.
 type Process struct {
@@ -27,6 +31,15 @@ func (o *Owners) PID(inode uint64) int {
 		return 0
 	}
 	return o.byInode[inode]
+}
+
+// All gives the inode of every socket that a process has open, of any family, and that
+// process.
+func (o *Owners) All() iter.Seq2[uint64, int] {
+	if o == nil {
+		return maps.All(map[uint64]int(nil))
+	}
+	return maps.All(o.byInode)
 }
 
 // Attribute sets the PID of the sockets that have none yet and whose owner is known.

@@ -3,21 +3,23 @@ package sockets
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 )
 
 func TestReadOwnersFindsThisProcess(t *testing.T) {
-	client, _ := pair(t, "127.8.0.3")
-	local := addrPort(client.LocalAddr())
+	client, server := pair(t, "127.8.0.3")
+	local, remote := addrPort(client.LocalAddr()), addrPort(server.LocalAddr())
 	o, err := ReadOwners(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := List(context.Background(), Filter{Local: local.Addr(), LocalPort: local.Port()})
+	table, err := List(context.Background(), Filter{LocalPort: local.Port(), Remote: remote.Addr(), RemotePort: remote.Port()})
 	if err != nil || len(table.Sockets) != 1 {
 		t.Fatal(err)
 	}
@@ -26,6 +28,16 @@ func TestReadOwnersFindsThisProcess(t *testing.T) {
 		if s.PID != os.Getpid() {
 			t.Errorf("socket %+v has process %d, want %d", s, s.PID, os.Getpid())
 		}
+	}
+	found := false
+	for inode, pid := range o.All() {
+		found = found || inode == table.Sockets[0].Inode && pid == os.Getpid()
+	}
+	if !found {
+		t.Error("All does not give this process's socket")
+	}
+	for range (*Owners)(nil).All() {
+		t.Error("no owners have a socket")
 	}
 	p := o.Processes[os.Getpid()]
 	if p.Name == "" || p.Program != os.Args[0] || p.Files == 0 || p.FilesLimit == 0 {
@@ -44,10 +56,10 @@ func TestDetailsTellWhatWasReceived(t *testing.T) {
 	if _, err := server.Write(make([]byte, 3000)); err != nil {
 		t.Fatal(err)
 	}
-	c := addrPort(client.LocalAddr())
+	c, r := addrPort(client.LocalAddr()), addrPort(server.LocalAddr())
 	var s Socket
 	eventually(t, "3000 bytes unread", func() bool {
-		table, err := List(context.Background(), Filter{Local: c.Addr(), LocalPort: c.Port(), Details: true})
+		table, err := List(context.Background(), Filter{LocalPort: c.Port(), Remote: r.Addr(), RemotePort: r.Port(), Details: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,9 +75,9 @@ func TestDetailsTellWhatWasReceived(t *testing.T) {
 }
 
 func TestListOfReadsTheNamespaceOfAProcess(t *testing.T) {
-	client, _ := pair(t, "127.8.0.5")
-	c := addrPort(client.LocalAddr())
-	table, err := ListOf(context.Background(), os.Getpid(), Filter{Local: c.Addr(), LocalPort: c.Port()})
+	client, server := pair(t, "127.8.0.5")
+	c, r := addrPort(client.LocalAddr()), addrPort(server.LocalAddr())
+	table, err := ListOf(context.Background(), os.Getpid(), Filter{LocalPort: c.Port(), Remote: r.Addr(), RemotePort: r.Port()})
 	if err != nil || len(table.Sockets) != 1 || table.Source != "/proc/net/tcp" {
 		t.Errorf("%+v, %v", table, err)
 	}
@@ -120,6 +132,41 @@ func TestReadCounters(t *testing.T) {
 		}
 	}
 	if _, err := ReadCounters(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no such process: %v", err)
+	}
+}
+
+func TestInsideEntersAnotherNetworkNamespace(t *testing.T) {
+	other := exec.Command("unshare", "-n", "sh", "-c", "echo ready; exec sleep 60")
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Skipf("no unshare: %v", err)
+	}
+	defer func() { other.Process.Kill(); other.Wait() }()
+	if _, err := io.ReadFull(out, make([]byte, 5)); err != nil {
+		t.Skip("no network namespace without root")
+	}
+	pair(t, "127.8.0.6") // there is something to see here
+	var there Table
+	err = Inside(other.Process.Pid, func() (err error) {
+		there, err = List(context.Background(), Filter{})
+		return err
+	})
+	if err != nil || len(there.Sockets) != 0 || there.Source != "sock_diag" {
+		t.Errorf("%+v, %v; want no socket", there, err)
+	}
+	here, err := List(context.Background(), Filter{States: []State{Established}})
+	if err != nil || len(here.Sockets) < 2 {
+		t.Errorf("%d sockets here, %v", len(here.Sockets), err)
+	}
+	broken := errors.New("broken")
+	if err := Inside(0, func() error { return broken }); err != broken {
+		t.Errorf("%v", err)
+	}
+	if err := Inside(1<<30, func() error { t.Error("run"); return nil }); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no such process: %v", err)
 	}
 }
