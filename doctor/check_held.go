@@ -17,7 +17,7 @@ func (e *exam) unread() {
 	open := map[holding]int{}
 	var held []sockets.Socket
 	for _, s := range e.b.Sockets {
-		if s.State != sockets.Established || s.PID == 0 || e.server(s) || !e.wants(s.PID, s.Remote) {
+		if s.State != sockets.Established || e.server(s) || !e.wants(s.PID, s.Remote) {
 			continue
 		}
 		open[byBoth(s)]++
@@ -37,6 +37,9 @@ func (e *exam) unread() {
 			evidence = append(evidence, e.say("unread-socket", s.Local.String(), s.Remote.String(), size(uint64(s.RecvQ)), duration(max(s.LastData, e.took))))
 		}
 		count := len(by[h])
+		if h.pid == 0 {
+			evidence = append([]string{e.say("user", int(by[h][0].UID))}, evidence...)
+		}
 		if count == open[h] {
 			evidence = append([]string{e.say("unread-all", count)}, evidence...)
 		}

@@ -7,8 +7,9 @@ import (
 
 // Examine looks twice and says what it found. It blocks for o.Interval and some
 // milliseconds, at most about ten seconds longer where a program of o.From does not
-// answer. The error is an *OptionError, that the socket table cannot be read
-// (*sockets.UnsupportedError among others), or ctx's. A program of o.From that cannot be
+// answer. The error is an *OptionError, that the socket table
+// cannot be read (*sockets.UnsupportedError among others), that a process of o.PIDs may
+// not be looked at (fs.ErrPermission), or ctx's. A program of o.From that cannot be
 // read is a finding, not an error.
 func Examine(ctx context.Context, o Options) (*Report, error) {
 	var report *Report
@@ -87,6 +88,11 @@ func report(a, b Sample, o Options) *Report {
 func notSeen(s Sample, o Options) []string {
 	say := words(o.Lang)
 	list := []string{}
+	for _, pid := range o.PIDs {
+		if _, ok := s.Processes[pid]; !ok {
+			list = append(list, say("process-ended", pid))
+		}
+	}
 	if s.Unseen > 0 {
 		list = append(list, say("unseen-processes", s.Unseen))
 	}

@@ -113,6 +113,9 @@ func TestFindings(t *testing.T) {
 		{"unread, and the kernel tells no more than the queue", func(a, b *Sample) {
 			both(a, b, some(1, sockets.Established, 10, there, 40000, queue(5000, 0)))
 		}, "BERTH2006", Warn, Subject{10, "shop", "192.0.2.7:443", "ESTABLISHED", 1, 5000}, []string{"resp.Body.Close"}},
+		{"unread by a process that may not be seen", func(a, b *Sample) {
+			both(a, b, some(1, sockets.Established, 0, there, 40000, queue(5000, 9000), func(s *sockets.Socket) { s.UID = 1234 }))
+		}, "BERTH2006", Warn, Subject{0, "", "192.0.2.7:443", "ESTABLISHED", 1, 5000}, []string{"could not be seen", "user id 1234"}},
 		{"a queue that is read and filled to the same byte", func(a, b *Sample) {
 			a.Sockets = some(2, sockets.Established, 11, there, 40000, queue(5000, 9000))
 			b.Sockets = some(2, sockets.Established, 11, there, 40000, queue(5000, 90000))

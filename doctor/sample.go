@@ -49,8 +49,8 @@ var settings = []string{
 }
 
 // Take looks once. A part that cannot be read is told in Sample.Missing; the error says
-// that the socket table cannot be read, that a process of o.PIDs does not exist, or is
-// ctx's. It blocks for at most some seconds: reading a program of o.From is given up
+// that the socket table cannot be read, that a process of o.PIDs does not exist or may
+// not be looked at, or is ctx's. It blocks for at most some seconds: reading a program of o.From is given up
 // after 3.
 func Take(ctx context.Context, o Options) (Sample, error) {
 	o, err := o.withDefaults()
@@ -169,8 +169,11 @@ func namespaceOf(pids []int) (int, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return 0, &OptionError{"pid", fmt.Sprintf("no process %d", pid)}
 		}
+		if _, _, filesErr := sockets.Files(pid); errors.Is(filesErr, fs.ErrPermission) {
+			return 0, fmt.Errorf("doctor: whose sockets process %d has, only its user and root may see: %w", pid, filesErr)
+		}
 		if err != nil {
-			ns = own // not ours to see; its sockets are not either
+			ns = own
 		}
 		if i > 0 && ns != first {
 			return 0, &OptionError{"pid", fmt.Sprintf("%d and %d live in different network namespaces: examine one at a time", pids[0], pid)}

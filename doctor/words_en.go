@@ -5,6 +5,7 @@ package doctor
 func english() map[string]string {
 	return map[string]string{
 		"unknown-process": "a process that could not be seen",
+		"user":            "It runs as user id %d",
 		"no-owner":        "without an owner, or with one that could not be seen",
 		"owner":           "%s: %d connections met alive",
 		"owner-guess":     "%s is named by %d short-lived sockets that it had; TIME_WAIT itself has no owner",
@@ -59,7 +60,7 @@ func english() map[string]string {
 		"ports-most":       "Most taken: %s, %d (%s)",
 		"ports-ok":         "%d to each destination (%d–%d), far from used up",
 		"ports-narrow":     "Only %d ports to each destination (%d–%d)",
-		"ports-unknown":    "The range of ephemeral ports is not known here",
+		"ports-unknown":    "the range of ephemeral ports is not known here",
 		"fix-ports":        "Reuse connections instead of opening new ones; until then more source addresses, a wider net.ipv4.ip_local_port_range, or net.ipv4.tcp_tw_reuse = 1.",
 		"fix-ports-narrow": "Widen it: sysctl -w net.ipv4.ip_local_port_range=\"32768 60999\", and reserve ports of servers in ip_local_reserved_ports.",
 
@@ -75,13 +76,13 @@ func english() map[string]string {
 		"files-growth":   "%+d in %s",
 		"files-host":     "Host: %d of %s open files (fs.file-max)",
 		"files-ok":       "%d processes, all below %s of their limit",
-		"files-unknown":  "Descriptors of processes are not known here",
+		"files-unknown":  "not known here",
 		"fix-files":      "Find what it does not close (connections and bodies first); if all of it is needed, raise LimitNOFILE or ulimit -n for that process.",
 		"fix-files-host": "Find the process that leaks descriptors; else raise fs.file-max.",
 
 		"conntrack":        "%d of %d connections tracked (%s)",
 		"conntrack-growth": "%+d in %s; a full table drops new connections without a word to the program",
-		"conntrack-none":   "No connection tracking here",
+		"conntrack-none":   "none here",
 		"fix-conntrack":    "Open fewer connections (reuse them); raise net.netfilter.nf_conntrack_max, or shorten nf_conntrack_tcp_timeout_time_wait.",
 
 		"listen-full":      "%s: accept queue of LISTEN %s is full: %d wait, %d fit",
@@ -94,12 +95,12 @@ func english() map[string]string {
 		"memory-pages":   "%d pages in use; pressure begins at %d, the limit is %d",
 		"memory-orphans": "Orphans, closed by their program and not yet by TCP: %d of %d",
 		"memory-aborted": "Connections aborted for want of memory: %d between the looks, %d since boot (looks %s apart)",
-		"memory-unknown": "TCP memory is not known here",
+		"memory-unknown": "not known here",
 		"fix-memory":     "Find the sockets with large queues (programs that do not read, peers that do not); then net.ipv4.tcp_mem.",
 		"fix-orphans":    "Find which peers do not answer a close; net.ipv4.tcp_max_orphans only moves the limit at which connections are reset.",
 
 		"settings-ok":             "%d read, none that works against you",
-		"settings-none":           "No settings of the kernel can be read here",
+		"settings-none":           "none can be read here",
 		"setting-recycle":         "net.ipv4.tcp_tw_recycle = %s breaks clients behind address translation, and is gone since Linux 4.12",
 		"fix-setting-recycle":     "Set it to 0; net.ipv4.tcp_tw_reuse = 1 is the safe one for clients.",
 		"setting-fin-timeout":     "net.ipv4.tcp_fin_timeout = %s does not shorten TIME_WAIT, which is 60 s whatever it says; it is for FIN_WAIT_2",
@@ -145,6 +146,7 @@ func english() map[string]string {
 		"release-java":   "Close each response in try-with-resources (HttpClient: read the body stream to its end or close it), also when only its status matters.",
 		"release-dotnet": "Dispose each HttpResponseMessage and stream (using), also when only its status matters.",
 
+		"process-ended":    "process %d has ended",
 		"unseen-processes": "open files of %d processes could not be listed (that takes root or CAP_SYS_PTRACE): their sockets have no owner here",
 		"other-namespaces": "%d processes live in other network namespaces (containers), whose sockets are not in this table; look with --pid of one of them",
 		"missing":          "%s: %s",

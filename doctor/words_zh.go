@@ -4,6 +4,7 @@ package doctor
 func chinese() map[string]string {
 	return map[string]string{
 		"unknown-process": "看不到的进程",
+		"user":            "它以用户 id %d 运行",
 		"no-owner":        "没有所属进程，或看不到所属进程",
 		"owner":           "%s：观察到 %d 个存活的连接",
 		"owner-guess":     "依据 %s 有过的 %d 个短命套接字推断；TIME_WAIT 本身没有所属进程",
@@ -144,6 +145,7 @@ func chinese() map[string]string {
 		"release-java":   "用 try-with-resources 关闭每个响应（HttpClient：把响应体的流读完或关闭），只看状态码时也一样。",
 		"release-dotnet": "释放每个 HttpResponseMessage 和流（using），只看状态码时也一样。",
 
+		"process-ended":    "进程 %d 已经结束",
 		"unseen-processes": "%d 个进程的打开文件无法列出（需要 root 或 CAP_SYS_PTRACE）：它们的套接字在这里没有所属进程",
 		"other-namespaces": "%d 个进程在别的网络命名空间（容器）里，它们的套接字不在这张表中；用 --pid 指定其中之一来查看",
 		"missing":          "%s：%s",
