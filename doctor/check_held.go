@@ -17,7 +17,7 @@ func (e *exam) unread() {
 	open := map[holding]int{}
 	var held []sockets.Socket
 	for _, s := range e.b.Sockets {
-		if s.State != sockets.Established || e.server(s) || !e.wants(s.PID, s.Remote) {
+		if s.State != sockets.Established || e.server(s) || !e.wantsOwned(s) {
 			continue
 		}
 		open[byBoth(s)]++
@@ -81,7 +81,7 @@ func (e *exam) closeWait() {
 	var kept []sockets.Socket
 	all := 0
 	for _, s := range e.b.Sockets {
-		if s.State != sockets.CloseWait || !e.wants(s.PID, s.Remote) {
+		if s.State != sockets.CloseWait || !e.wantsOwned(s) {
 			continue
 		}
 		all++
@@ -167,7 +167,7 @@ func (e *exam) finWait2() {
 		}
 	}
 	for _, s := range e.b.Sockets {
-		if s.State != sockets.FinWait2 || !e.wants(s.PID, s.Remote) {
+		if s.State != sockets.FinWait2 || !e.wantsOwned(s) {
 			continue
 		}
 		if s.Inode == 0 && s.PID == 0 {
@@ -216,7 +216,7 @@ func (e *exam) connecting() {
 	var waiting []sockets.Socket
 	all := 0
 	for _, s := range e.b.Sockets {
-		if s.State != sockets.SynSent || !e.wants(s.PID, s.Remote) {
+		if s.State != sockets.SynSent || !e.wantsOwned(s) {
 			continue
 		}
 		all++

@@ -12,11 +12,7 @@ import (
 func (e *exam) sockets() {
 	var asked []sockets.Socket
 	for _, s := range e.b.Sockets {
-		dest := s.Remote
-		if s.State == sockets.Listen {
-			dest = netip.AddrPort{}
-		}
-		if e.wants(s.PID, dest) && (s.PID != 0 || len(e.o.PIDs) == 0) {
+		if e.wantsOwned(s) || s.State == sockets.Listen && s.PID != 0 && e.wants(s.PID, netip.AddrPort{}) {
 			asked = append(asked, s)
 		}
 	}

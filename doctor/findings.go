@@ -35,9 +35,26 @@ func Findings(a, b Sample, o Options) []Finding {
 		e.sockets, e.programs, e.unread, e.closeWait, e.churn, e.ports, e.timeWait, e.connecting, e.finWait2,
 		e.files, e.conntrack, e.listening, e.memory, e.settings,
 	} {
+		since := len(e.out)
 		check()
+		e.fold(since)
 	}
 	return e.out
+}
+
+// maxFindings is how many findings a check gives, the worst and largest, beyond which
+// they are counted.
+const maxFindings = 20
+
+// fold makes one finding of those that are too many.
+func (e *exam) fold(since int) {
+	list := e.out[since:]
+	if len(list) <= maxFindings {
+		return
+	}
+	slices.SortStableFunc(list, func(x, y Finding) int { return cmp.Compare(y.Level, x.Level) })
+	rest := list[maxFindings]
+	e.out = append(e.out[:since+maxFindings], Finding{Check: rest.Check, Code: rest.Code, Level: rest.Level, Title: e.say("more", len(list)-maxFindings), Fix: rest.Fix})
 }
 
 // exam is one comparison under way.
@@ -87,6 +104,12 @@ func (e *exam) wants(pid int, dest netip.AddrPort) bool {
 	return slices.ContainsFunc(e.o.Destinations, func(d netip.AddrPort) bool {
 		return d.Addr().Unmap() == dest.Addr() && (d.Port() == 0 || d.Port() == dest.Port())
 	})
+}
+
+// wantsOwned is wants for sockets that have an owner: one that is not known is not one
+// that is asked for.
+func (e *exam) wantsOwned(s sockets.Socket) bool {
+	return (s.PID != 0 || len(e.o.PIDs) == 0) && e.wants(s.PID, s.Remote)
 }
 
 // maxEvidence is how many lines of evidence a finding has, beyond which they are counted.

@@ -406,6 +406,7 @@ func TestFindingsAreOfWhatIsAskedFor(t *testing.T) {
 	other := netip.MustParseAddrPort("192.0.2.8:80")
 	a, b := host(func(a, b *Sample) {
 		both(a, b, some(20, sockets.CloseWait, 11, there, 40000), some(20, sockets.CloseWait, 12, other, 41000))
+		both(a, b, some(20, sockets.CloseWait, 0, netip.MustParseAddrPort("192.0.2.9:80"), 42000))
 	})
 	codes := func(o Options) (pids []int) {
 		for _, f := range Findings(a, b, o) {
@@ -419,7 +420,7 @@ func TestFindingsAreOfWhatIsAskedFor(t *testing.T) {
 		o    Options
 		want []int
 	}{
-		"all":                 {Options{}, []int{11, 12}},
+		"all":                 {Options{}, []int{0, 11, 12}},
 		"a process":           {Options{PIDs: []int{12}}, []int{12}},
 		"a destination":       {Options{Destinations: []netip.AddrPort{there}}, []int{11}},
 		"any port":            {Options{Destinations: []netip.AddrPort{netip.AddrPortFrom(other.Addr(), 0)}}, []int{12}},
@@ -452,6 +453,25 @@ func TestEvidenceIsBounded(t *testing.T) {
 	f := one(Findings(a, b, Options{}), "BERTH2006")
 	if len(f.Evidence) != maxEvidence+1 || f.Evidence[maxEvidence] != "and 481 more" {
 		t.Errorf("%d lines, the last %q", len(f.Evidence), f.Evidence[len(f.Evidence)-1])
+	}
+}
+
+func TestFindingsAreBounded(t *testing.T) {
+	a, b := host(func(a, b *Sample) {
+		for i := range 50 {
+			both(a, b, some(1, sockets.Established, 11, netip.AddrPortFrom(there.Addr(), uint16(1000+i)), 40000+i, queue(5000, 9000)))
+		}
+	})
+	n := 0
+	var last Finding
+	for _, f := range Findings(a, b, Options{}) {
+		if f.Check == "unread" {
+			n++
+			last = f
+		}
+	}
+	if n != maxFindings+1 || last.Title != "and 30 more" || last.Level != Warn || last.Code != "BERTH2006" {
+		t.Errorf("%d findings, the last %+v", n, last)
 	}
 }
 
