@@ -120,6 +120,16 @@ func (e *exam) conntrack() {
 	e.ok("conntrack", n, line)
 }
 
+// wantsListener is wants for a server of this host: its own address is the destination.
+func (e *exam) wantsListener(s sockets.Socket) bool {
+	if !s.Local.Addr().IsUnspecified() {
+		return e.wants(s.PID, s.Local)
+	}
+	return e.wants(s.PID, netip.AddrPort{}) && (len(e.o.Destinations) == 0 || slices.ContainsFunc(e.o.Destinations, func(d netip.AddrPort) bool {
+		return d.Port() == s.Local.Port()
+	}))
+}
+
 // listening finds servers that do not accept, which is what their clients time out on.
 func (e *exam) listening() {
 	n := len(e.out)
@@ -130,7 +140,7 @@ func (e *exam) listening() {
 			continue
 		}
 		total++
-		if s.RecvQ == 0 || s.RecvQ < s.SendQ || !e.wants(s.PID, netip.AddrPort{}) {
+		if s.RecvQ == 0 || s.RecvQ < s.SendQ || !e.wantsListener(s) {
 			continue
 		}
 		at := Warn

@@ -435,6 +435,23 @@ func TestFindingsAreOfWhatIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestFullQueuesAreOfTheDestinationsAskedFor(t *testing.T) {
+	a, b := host(func(a, b *Sample) {
+		both(a, b, listener("127.0.0.1:80", 9, 8), listener("0.0.0.0:81", 9, 8))
+	})
+	for dest, want := range map[string]int{"127.0.0.1:80": 1, "192.0.2.1:81": 1, "127.0.0.2:80": 0, "192.0.2.1:82": 0} {
+		n := 0
+		for _, f := range Findings(a, b, Options{Destinations: []netip.AddrPort{netip.MustParseAddrPort(dest)}}) {
+			if f.Code == "BERTH2022" {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s: %d findings, want %d", dest, n, want)
+		}
+	}
+}
+
 func TestFixedSetIsToldAsEvidence(t *testing.T) {
 	a, b := host(func(a, b *Sample) {
 		both(a, b, some(3, sockets.Established, 11, there, 40000, func(s *sockets.Socket) { s.SendQ = 7 }))
