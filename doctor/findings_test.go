@@ -115,7 +115,7 @@ func TestFindings(t *testing.T) {
 		}, "BERTH2006", Warn, Subject{10, "shop", "192.0.2.7:443", "ESTABLISHED", 1, 5000}, []string{"resp.Body.Close"}},
 		{"unread by a process that may not be seen", func(a, b *Sample) {
 			both(a, b, some(1, sockets.Established, 0, there, 40000, queue(5000, 9000), func(s *sockets.Socket) { s.UID = 1234 }))
-		}, "BERTH2006", Warn, Subject{0, "", "192.0.2.7:443", "ESTABLISHED", 1, 5000}, []string{"could not be seen", "user id 1234"}},
+		}, "BERTH2006", Warn, Subject{0, "", "192.0.2.7:443", "ESTABLISHED", 1, 5000}, []string{"not seen", "user id 1234"}},
 		{"a queue that is read and filled to the same byte", func(a, b *Sample) {
 			a.Sockets = some(2, sockets.Established, 11, there, 40000, queue(5000, 9000))
 			b.Sockets = some(2, sockets.Established, 11, there, 40000, queue(5000, 90000))
@@ -230,7 +230,7 @@ func TestFindings(t *testing.T) {
 		}, "BERTH2002", Warn, Subject{12, "node", "192.0.2.7:443", "TIME_WAIT", 60, 0}, nil},
 		{"client per request, met by nobody", func(a, b *Sample) {
 			b.Sockets = some(60, sockets.TimeWait, 0, there, 40000)
-		}, "BERTH2002", Warn, Subject{Destination: "192.0.2.7:443", State: "TIME_WAIT", Count: 60}, []string{"could not be seen", "--interval"}},
+		}, "BERTH2002", Warn, Subject{Destination: "192.0.2.7:443", State: "TIME_WAIT", Count: 60}, []string{"not seen", "--interval"}},
 		{"client per request, met by its short-lived sockets", func(a, b *Sample) {
 			both(a, b, some(1, sockets.Established, 11, there, 50000)) // the same place, and innocent
 			b.Sockets = append(b.Sockets, some(60, sockets.TimeWait, 0, there, 40000)...)

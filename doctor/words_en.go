@@ -4,7 +4,7 @@ package doctor
 // an argument that another order moves is numbered.
 func english() map[string]string {
 	return map[string]string{
-		"unknown-process": "a process that could not be seen",
+		"unknown-process": "a process not seen (not ours to see, or ended)",
 		"user":            "It runs as user id %d",
 		"no-owner":        "without an owner, or with one that could not be seen",
 		"owner":           "%s: %d connections met alive",

@@ -3,7 +3,7 @@ package doctor
 // chinese are the texts of english in Simplified Chinese.
 func chinese() map[string]string {
 	return map[string]string{
-		"unknown-process": "看不到的进程",
+		"unknown-process": "未看到的进程（无权查看或已结束）",
 		"user":            "它以用户 id %d 运行",
 		"no-owner":        "没有所属进程，或看不到所属进程",
 		"owner":           "%s：观察到 %d 个存活的连接",
