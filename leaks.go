@@ -64,6 +64,10 @@ const (
 	collectFirst = 10 * time.Second
 	collectLast  = 2 * time.Minute
 
+	// afterCollection is when the look comes after one: what it found is told within some
+	// milliseconds.
+	afterCollection = 50 * time.Millisecond
+
 	// maxLeakSites bounds the places in the program that are told apart.
 	maxLeakSites = 1000
 )
@@ -129,7 +133,9 @@ func (t *Transport) patrol() {
 		}
 		starving = starving || found.Starving
 	}
+	next := patrolPeriod
 	if now := t.now(); starving && now >= b.collectAt {
+		next = afterCollection
 		b.collectWait = min(max(2*b.collectWait, collectFirst), collectLast)
 		b.collectAt = now + int64(b.collectWait)
 		runtime.GC()
@@ -139,7 +145,7 @@ func (t *Transport) patrol() {
 	defer b.mu.Unlock()
 	b.ticking = len(b.endpoints)+len(b.forgotten) > 0
 	if b.ticking {
-		b.timer.Reset(patrolPeriod)
+		b.timer.Reset(next)
 	}
 }
 

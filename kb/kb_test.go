@@ -2,7 +2,6 @@ package kb
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"go/parser"
@@ -17,35 +16,6 @@ import (
 	"testing/fstest"
 	"unicode"
 )
-
-// pendingVariants are those of experiments that the recorded report does not have
-// yet, with their measured values. It goes when the report is recorded again.
-var pendingVariants = map[string]struct {
-	variants []string
-	measured []string
-}{
-	"starvation": {
-		variants: []string{"net/http, 2 connections", "net/http, 4 connections", "net/http, 8 connections", "net/http, 20 connections",
-			"berth, 2 connections", "berth, 4 connections", "berth, 8 connections", "berth, 20 connections"},
-		measured: []string{"uploads_per_s", "wait_p50_ms", "wait_p99_ms", "timeouts", "failed"},
-	},
-	"undisposed": {
-		variants: []string{"net/http, forgotten", "net/http, closed", "berth, forgotten", "berth, closed"},
-		measured: []string{"succeeded", "failed", "recovered_ms", "reclaimed"},
-	},
-	"close-wait": {
-		variants: []string{"net.Conn, never closed", "net/http, body forgotten", "berth, body forgotten", "berth, idle"},
-		measured: []string{"close_wait", "left_after_gc"},
-	},
-	"fin-wait": {
-		variants: []string{"net.Conn, half-closed", "net/http, peer never closes", "berth, peer never closes", "berth, reset"},
-		measured: []string{"fin_wait2", "seconds"},
-	},
-	"infinite-pool": {
-		variants: []string{"net/http, unlimited", "berth, unlimited", "berth, limited", "berth, port budget"},
-		measured: []string{"failed", "connections", "p99_ms"},
-	},
-}
 
 func TestEntriesAreWhole(t *testing.T) {
 	if n := len(Entries()); n < 50 {
@@ -138,20 +108,11 @@ func proven(t *testing.T, what string, p Proof) {
 		case len(e.Show) == 0:
 			t.Errorf("%q: %s shows nothing", what, e.Lab)
 		default:
-			if _, err := e.Measured(); err != nil && !pending(e) {
-				t.Errorf("%q: %v", what, err)
-			} else if err != nil && !errors.Is(err, ErrNotMeasured) {
+			if _, err := e.Measured(); err != nil {
 				t.Errorf("%q: %v", what, err)
 			}
 		}
 	}
-}
-
-func pending(e Evidence) bool {
-	experiment, variant, _ := e.split()
-	p := pendingVariants[experiment]
-	return slices.Contains(p.variants, variant) &&
-		!slices.ContainsFunc(e.Show, func(s string) bool { return !slices.Contains(p.measured, s) })
 }
 
 func testExists(t *testing.T, dir, name string) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,6 +106,9 @@ func runInfinitePool(ctx context.Context, s *session) error {
 					break
 				}
 			}
+		}
+		if text, ok := row.Measured["error"].(string); ok {
+			row.Measured["error"] = strings.ReplaceAll(text, fmt.Sprintf("host.test:%d", srv.addr.Port()), "server")
 		}
 		s.add(scrub(row, srv))
 	}

@@ -62,10 +62,11 @@ Exit status: 0 when nothing is found at the level of --fail-on, 1 when something
 			default:
 				return fmt.Errorf("--fail-on %q: give warn, fail or never", failOn)
 			}
-			if lang != "" && lang != "en" && lang != "zh" {
-				return fmt.Errorf("--lang %q: give en or zh", lang)
+			l, err := languageOf(lang, os.Getenv)
+			if err != nil {
+				return err
 			}
-			o.Lang = langFrom(lang)
+			o.Lang = string(l)
 			for _, d := range dests {
 				addrs, err := resolve(cmd.Context(), d)
 				if err != nil {

@@ -117,29 +117,3 @@ func TestResolveReadsDestinations(t *testing.T) {
 		}
 	}
 }
-
-func TestLangFrom(t *testing.T) {
-	for _, tc := range []struct {
-		flag string
-		env  [4]string // BERTH_LANG, LC_ALL, LC_MESSAGES, LANG
-		want string
-	}{
-		{"", [4]string{}, "en"},
-		{"zh", [4]string{"en"}, "zh"},
-		{"", [4]string{"zh", "en_US.UTF-8"}, "zh"},
-		{"", [4]string{"", "zh_CN.UTF-8", "en_US.UTF-8"}, "zh"},
-		{"", [4]string{"", "", "zh_TW", "en_US"}, "zh"},
-		{"", [4]string{"", "", "", "zh_Hans_SG@x"}, "zh"},
-		{"", [4]string{"", "C.UTF-8", "", "zh_CN.UTF-8"}, "en"},
-		{"", [4]string{"", "POSIX"}, "en"},
-		{"", [4]string{"", "de_DE.UTF-8"}, "en"},
-		{"", [4]string{"nonsense here"}, "en"},
-	} {
-		for i, name := range []string{"BERTH_LANG", "LC_ALL", "LC_MESSAGES", "LANG"} {
-			t.Setenv(name, tc.env[i])
-		}
-		if got := langFrom(tc.flag); got != tc.want {
-			t.Errorf("%+v: %q", tc, got)
-		}
-	}
-}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"golang.org/x/text/language"
 
 	"github.com/berth-go/berth/kb"
 )
@@ -70,38 +69,6 @@ Exit status: 0 when something was found, 1 when nothing was, 2 for usage.`,
 	f.BoolVar(&asJSON, "json", false, "write JSON")
 	f.BoolVar(&list, "list", false, "list all entries")
 	return cmd
-}
-
-// languageOf chooses by the flag, else by the environment, else English. Other
-// languages than those that there are, are an error in the flag and nothing else.
-func languageOf(flag string, getenv func(string) string) (kb.Language, error) {
-	all := []kb.Language{kb.English, kb.Chinese}
-	m := language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
-	choose := func(name string) (kb.Language, bool) {
-		name, _, _ = strings.Cut(name, ".") // zh_CN.UTF-8
-		name, _, _ = strings.Cut(name, "@")
-		tag, err := language.Parse(name)
-		if err != nil {
-			return "", false
-		}
-		_, i, confidence := m.Match(tag)
-		return all[i], confidence > language.No
-	}
-	if flag != "" {
-		if l, ok := choose(flag); ok {
-			return l, nil
-		}
-		return "", fmt.Errorf("--lang %q: there are en and zh", flag)
-	}
-	for _, name := range []string{"BERTH_LANG", "LC_ALL", "LC_MESSAGES", "LANG"} {
-		if v := getenv(name); v != "" {
-			if l, ok := choose(v); ok {
-				return l, nil
-			}
-			break // the first that is set decides, as in setlocale(3)
-		}
-	}
-	return kb.English, nil
 }
 
 // terminalOptions are the width of w when it is a terminal, and colours when nobody

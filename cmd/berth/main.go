@@ -42,7 +42,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		Use:           "berth",
 		Short:         "Outbound HTTP connections that say what they are waiting for",
 		Long:          "Berth is an http.RoundTripper for Go with connection pools that can be seen, bounded and explained.\nThis command shows at work what they do.",
-		Example:       "  berth doctor              what is wrong with the connections of this host\n  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets",
+		Example:       "  berth doctor              what is wrong with the connections of this host\n  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets\n  berth lab limit --json limit.json",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
