@@ -224,7 +224,7 @@ const (
 // What is no policy yet.
 const (
 	minIdleLifetime = time.Second     // connections that are kept ready live at least so long
-	sweepPeriod     = 5 * time.Second // a connection that the peer closed is found after at most this
+	sweepPeriod     = 5 * time.Second // a connection that the peer closed while idle is found after at most twice this
 	livenessAfter   = time.Millisecond
 	starvedAfter    = time.Second
 	forgetAfter     = 2 * time.Minute

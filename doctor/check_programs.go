@@ -136,7 +136,11 @@ func (e *exam) lease(l lease, kernel map[tuple]sockets.Socket) (string, sockets.
 		known = s.State
 		state = e.say("lease-state", s.State.String(), size(uint64(s.RecvQ)))
 	}
-	return e.say("lease", l.Method, l.Path, orDash(l.Phase), duration(l.Held), l.Local, l.Remote, state, orDash(l.Site)), known
+	phase := orDash(l.Phase)
+	if l.Unread > 0 {
+		phase += " " + duration(l.Unread)
+	}
+	return e.say("lease", l.Method, l.Path, phase, duration(l.Held), l.Local, l.Remote, state, orDash(l.Site)), known
 }
 
 // idleChurn finds a pool that closes connections only because it may not keep as many
@@ -167,9 +171,9 @@ func (e *exam) leaks(p Program, who string) {
 	var lines []string
 	var total uint64
 	for _, l := range p.Leaks {
-		if l.Count > 0 {
-			total += l.Count
-			lines = append(lines, e.say("leak", orDash(l.Site), int(l.Count), orDash(l.Endpoint)))
+		if l.Reclaimed > 0 {
+			total += l.Reclaimed
+			lines = append(lines, e.say("leak", orDash(l.Site), int(l.Reclaimed), orDash(l.Endpoint)))
 		}
 	}
 	if total > 0 {

@@ -62,6 +62,7 @@ type lease struct {
 	Path    string        `json:"path"`
 	Phase   string        `json:"phase"`
 	Held    time.Duration `json:"held"`
+	Unread  time.Duration `json:"unread"`
 	Suspect bool          `json:"suspect"`
 	Site    string        `json:"site"`
 	Local   string        `json:"local"`
@@ -69,9 +70,9 @@ type lease struct {
 }
 
 type leak struct {
-	Site     string `json:"site"`
-	Endpoint string `json:"endpoint"`
-	Count    uint64 `json:"count"`
+	Site      string `json:"site"`
+	Endpoint  string `json:"endpoint"`
+	Reclaimed uint64 `json:"reclaimed"`
 }
 
 type ports struct {

@@ -27,7 +27,7 @@ const status = `{"schema":1,"time":"2026-03-01T12:00:00Z","pid":10,"program":"sh
   {"method":"GET","path":"/v1/export?token=secret","phase":"body unread","held":842000000000,"since_byte":838000000000,"suspect":true,
    "site":"billing/export.go:88 (billing.Export)","stack":["x"],"local":"10.0.0.1:40000","remote":"192.0.2.7:443"}],
  "conns":[{"local":"10.0.0.1:40000","remote":"192.0.2.7:443","state":"leased","since":1}]}],
- "leaks":[{"site":"billing/export.go:88 (billing.Export)","endpoint":"https://api.pay.example","count":5},{"site":"x","endpoint":"y","count":0}],
+ "leaks":[{"site":"billing/export.go:88 (billing.Export)","endpoint":"https://api.pay.example","reclaimed":5},{"site":"x","endpoint":"y","reclaimed":0}],
  "ports":[{"destination":"192.0.2.7:443","ports":28232,"live":3,"held":10,"budget":false,"rate":1.5},
   {"destination":"","ports":100,"live":50,"held":35,"budget":true,"rate":1.5}]}`
 
@@ -101,7 +101,7 @@ func TestProgramsAreJoinedToTheKernelsSockets(t *testing.T) {
 
 func TestProgramFindings(t *testing.T) {
 	edit := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(status) }
-	calm := []string{`"waiting":37`, `"waiting":0`, `"suspect":1`, `"suspect":0`, `"count":5`, `"count":0`, `"budget":true`, `"budget":false`, `"held":35`, `"held":0`, `"live":50`, `"live":1`}
+	calm := []string{`"waiting":37`, `"waiting":0`, `"suspect":1`, `"suspect":0`, `"reclaimed":5`, `"reclaimed":0`, `"budget":true`, `"budget":false`, `"held":35`, `"held":0`, `"live":50`, `"live":1`}
 	for _, tc := range []struct {
 		name, text string
 		change     func(a, b *Sample)

@@ -146,7 +146,7 @@ func openIdle(ctx context.Context, rt http.RoundTripper, url string) error {
 
 // closeWaitPatience is how long connections may take to be closed: a sweep of idle ones
 // every five seconds, and the collector's word within some.
-const closeWaitPatience = 12 * time.Second
+const closeWaitPatience = 30 * time.Second
 
 // followCloseWait has the collector run and looks how many sockets are in CLOSE_WAIT: the
 // most at once, and those that are left when no fewer are expected, at most closeWaitPatience

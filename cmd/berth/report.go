@@ -20,7 +20,8 @@ func printResult(w io.Writer, e lab.Result) error {
 	}
 	for _, v := range e.Variants {
 		if err, ok := v.Measured["error"]; ok {
-			fmt.Fprintf(w, "  · %s: %v\n", v.Name, err)
+			text := strings.ReplaceAll(fmt.Sprint(err), "\n", "\n      ")
+			fmt.Fprintf(w, "  · %s: %s\n", v.Name, text)
 		}
 		if v.Note != "" {
 			fmt.Fprintf(w, "  · %s: %s\n", v.Name, v.Note)

@@ -317,7 +317,7 @@ func storyOf(name string) story {
 			plots: []plot{
 				{title: "How long uploads wait for a connection", caption: "The share of all tries that waited at most so many milliseconds. A wait that ended in a timeout counts as that long. " + overlap,
 					series: []string{"latency ms by quantile"}, as: "line", x: "% of the tries", y: "ms", unit: "ms", panel: after(", "), label: whoIsLimited},
-				{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "established", panel: after(", "), label: whoIsLimited},
+				{title: "Connections over time", caption: "Each panel has its own axes. " + overlap, series: []string{"connections"}, as: "step", x: "s", y: "established", panel: after(", "), label: whoIsLimited, own: true},
 			},
 		}
 	case "undisposed":
@@ -329,7 +329,8 @@ func storyOf(name string) story {
 				"net/http never recovers: {net/http, forgotten|failed} requests fail and {net/http, forgotten|succeeded} succeed, though the collector runs before each.",
 				"Berth asks the collector when requests starve, finds {berth, forgotten|reclaimed} bodies that nobody refers to, closes their connections and names the line, {berth, forgotten|site}: the first request succeeds after {berth, forgotten|recovered_ms} ms.",
 			},
-			plots: []plot{{title: "Connections over time", series: []string{"connections"}, as: "step", x: "s", y: "established", panel: after(", "), label: whoIsLimited}},
+			plots: []plot{{title: "Connections over time", caption: "Streams that are closed leave nothing to see: their requests are over in milliseconds.", series: []string{"connections"}, as: "step", x: "s", y: "established",
+				only: func(v lab.Variant) bool { return strings.HasSuffix(v.Name, "forgotten") }, label: whoIsLimited}},
 		}
 	case "close-wait":
 		return story{
