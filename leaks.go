@@ -116,7 +116,8 @@ func (t *Transport) patrol() {
 	starving := false
 	for _, ep := range eps {
 		ep.bodies.Store(false) // before the look: who lends a body from now on says so again
-		found := ep.pool.Patrol(or(ep.now.Load().policy.LeakAfter, defaultLeakAfter, 0))
+		leakAfter := or(ep.now.Load().policy.LeakAfter, defaultLeakAfter, 0)
+		found := ep.pool.Patrol(leakAfter)
 		for _, begun := range found.Begin {
 			begun.Start(t.forgot)
 		}
@@ -131,7 +132,7 @@ func (t *Transport) patrol() {
 			b.endpoints = append(b.endpoints, ep)
 			b.mu.Unlock()
 		}
-		starving = starving || found.Starving
+		starving = starving || found.Starving && leakAfter > 0
 	}
 	next := patrolPeriod
 	if now := t.now(); starving && now >= b.collectAt {
@@ -250,8 +251,8 @@ var profiles sync.Mutex
 // inUseTag stands for a lease in the profile, which must not keep the lease itself.
 type inUseTag struct{ _ byte }
 
-// callSite notes where the request was made that got l.
-func (t *Transport) callSite(l *pool.Lease) {
+// callSite notes where the request was made that got l, and returns what it noted.
+func (t *Transport) callSite(l *pool.Lease) *pool.Site {
 	tag := new(inUseTag)
 	s := &pool.Site{Tag: tag}
 	s.N = runtime.Callers(3, s.PCs[:])
@@ -259,6 +260,7 @@ func (t *Transport) callSite(l *pool.Lease) {
 	t.inUse.Add(tag, 4)
 	// A transport that is dropped takes its leases along.
 	runtime.AddCleanup(s, func(tag *inUseTag) { inUseProfile().Remove(tag) }, tag)
+	return s
 }
 
 // siteDone takes leases out of the profile. It refers to no transport: pools do to it.

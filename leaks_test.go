@@ -344,6 +344,22 @@ func TestFullQueueTellsWhoHoldsTheConnections(t *testing.T) {
 	})
 }
 
+// Requests that find the queue full starve as well: the holders' call sites are asked for,
+// and the collector is, though nobody waits.
+func TestFullQueueCountsAsStarving(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(longServer))
+	defer srv.Close()
+	tr := mustNew(t, berth.Config{Policy: berth.Policy{MaxConns: 1, MaxWaiters: -1}})
+	forget(t, &http.Client{Transport: tr}, srv.URL+"/length")
+	waitFor(t, func() bool {
+		body, err := fetch(tr, srv.URL+"/short")
+		if err != nil && !errors.As(err, new(*berth.QueueFullError)) {
+			t.Fatal(err)
+		}
+		return body == "short"
+	})
+}
+
 // A limit that is too small is told from a leak, with the number that the demand asks for.
 func TestDemandSaysWhatLimitIsNeeded(t *testing.T) {
 	bubble(t, berth.Policy{MaxConns: 2, AcquireTimeout: 2 * time.Second}, origin.Latency(100*time.Millisecond, ok("a")), func(r *rig) {

@@ -100,8 +100,8 @@ type Policy struct {
 	// LeakAfter is how long a response body may go unread, counted from the caller's last
 	// Read, until it is reported as a likely leak: in errors, statistics, Config.Logger and
 	// Trace.Leak. The report is taken back when it is read again. Default 1 min. Negative:
-	// never. A body that nothing refers to any more is found by the collector whatever is
-	// set here.
+	// never, and the collector is not asked to run when requests starve. A body that
+	// nothing refers to any more is found, whatever is set here, when it runs by itself.
 	LeakAfter time.Duration `json:"leak_after"`
 
 	// DisableKeepAlives uses each connection for one request and says so to the

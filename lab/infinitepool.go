@@ -73,7 +73,7 @@ func runInfinitePool(ctx context.Context, s *session) error {
 			mu.Unlock()
 		}), addrOf(ln)}
 		var rt http.RoundTripper
-		end := func() {}
+		var end func()
 		if v.policy != nil {
 			tr, err := berth.New(berth.Config{Policy: *v.policy, Proxy: berth.NoProxy, Resolve: fixed(srv.addr)})
 			if err != nil {

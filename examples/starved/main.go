@@ -30,7 +30,7 @@ func main() {
 	}
 	defer forgotten.Body.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/v1/list", nil)
 	if err != nil {

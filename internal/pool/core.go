@@ -197,6 +197,7 @@ func (c *core) refusal(now int64) error {
 	// A request that gets a dial of its own waits behind nobody.
 	startable := max(0, min(c.cfg.MaxConns-c.total, c.cfg.MaxDials-c.n[StateDialing]))
 	if unserved := max(0, c.waiters.len-c.coming()); unserved-startable >= c.cfg.MaxWaiters {
+		c.starved(now)
 		c.stats.events().rejectedFull++
 		return ErrQueueFull
 	}
