@@ -24,11 +24,16 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		c   *conn
 		err error
 	)
-	var wait portWait
+	var (
+		wait portWait
+		aim  dial.Aim
+	)
+	defer aim.Release()
 	defer func() { ep.t.portless.CompareAndDelete(ep, &wait) }()
 	for again := true; again; again = err != nil && ep.awaitPort(ctx, err, f, &wait) {
 		f = ep.now.Load() // while it waited for a port there may have come more
-		c, err = ep.connect(ctx, f)
+		aim.Release()
+		c, err = ep.connect(ctx, f, &aim)
 	}
 	var (
 		pc       pool.Conn = c
@@ -60,11 +65,11 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 
 // connect opens a connection up to where the protocol is known: a socket, the way
 // through a proxy, TLS.
-func (ep *endpoint) connect(ctx context.Context, f *inForce) (c *conn, err error) {
+func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim) (c *conn, err error) {
 	if f.client != nil && ep.proxy == nil && f.config.DialTLSContext != nil && f.socket == "" {
 		return ep.dialTLS(ctx, f)
 	}
-	nc, dest, err := ep.socket(ctx, f)
+	nc, dest, err := ep.socket(ctx, f, aim)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func (e *dialTimeout) Temporary() bool { return true }
 
 // socket connects to the origin, or to the proxy that is in front of it. The destination
 // is nil where no port was counted.
-func (ep *endpoint) socket(ctx context.Context, f *inForce) (nc net.Conn, dest *dial.Dest, err error) {
+func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim) (nc net.Conn, dest *dial.Dest, err error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
 	d := f.dialer
@@ -184,7 +189,9 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce) (nc net.Conn, dest *
 			err = errNoConn
 		}
 	default:
-		nc, dest, err = d.Connect(dctx, ep.target(f))
+		t := ep.target(f)
+		t.Aim = aim
+		nc, dest, err = d.Connect(dctx, t)
 	}
 	if err == nil {
 		return nc, dest, nil

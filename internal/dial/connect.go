@@ -47,6 +47,7 @@ type Target struct {
 	MinTTL, MaxTTL time.Duration         // of the name's answer; see Query
 	Budget         Budget                // of the destination, beyond this host
 	Load           func(name string) int // connections to an address and port; nil knows none
+	Aim            *Aim                  // of this dial, to be released when Load counts its connection; nil is of none
 }
 
 // keepAlive is the period of TCP keep-alive probes, as with net/http's default
@@ -60,6 +61,27 @@ type History struct {
 	turn  uint32 // dials so far: each begins with the next address
 	six   bool   // the family that won the last race of both was IPv6
 	since int64  // when, in nanoseconds of Unix time; 0 when there was none
+	aims  map[netip.AddrPort]int
+}
+
+// Aim is the address that a dial begins with. Until it is released it counts as one
+// connection more there, so that dials at once do not all take the address that has fewest.
+type Aim struct {
+	at netip.AddrPort
+	of *History
+}
+
+// Release takes the aim back. It may be called more than once.
+func (a *Aim) Release() {
+	if a.of == nil {
+		return
+	}
+	a.of.mu.Lock()
+	defer a.of.mu.Unlock()
+	if a.of.aims[a.at]--; a.of.aims[a.at] == 0 {
+		delete(a.of.aims, a.at)
+	}
+	a.of = nil
 }
 
 // familyMemory is how long the outcome of a race between the families counts.
@@ -68,7 +90,7 @@ const familyMemory = 10 * time.Minute
 // order returns the addresses in the order in which the next dial tries them: the
 // families in turn (RFC 8305 §4), beginning with the one that won last, each from
 // the next address on, so that connections spread over all of them.
-func (h *History) order(ips []netip.Addr, port uint16, rank func(netip.AddrPort) int) []netip.AddrPort {
+func (h *History) order(ips []netip.Addr, port uint16, rank func(netip.AddrPort) int, aim *Aim) []netip.AddrPort {
 	if h == nil || len(ips) < 2 {
 		return interleave(ips, port, 0, ips[0].Unmap().Is4(), rank)
 	}
@@ -80,7 +102,15 @@ func (h *History) order(ips []netip.Addr, port uint16, rank func(netip.AddrPort)
 	if h.since != 0 && time.Since(time.Unix(0, h.since)) < familyMemory {
 		four = !h.six
 	}
-	return interleave(ips, port, turn, four, rank)
+	out := interleave(ips, port, turn, four, func(a netip.AddrPort) int { return rank(a) + h.aims[a] })
+	if aim != nil && aim.of == nil {
+		if h.aims == nil {
+			h.aims = map[netip.AddrPort]int{}
+		}
+		aim.at, aim.of = out[0], h
+		h.aims[aim.at]++
+	}
+	return out
 }
 
 // won notes which family has won a race.
@@ -294,11 +324,12 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
 	addrs := t.History.order(a.Addrs, n, func(a netip.AddrPort) int {
-		if t.Load == nil {
-			return 0
+		r := d.aside(t.Host, a.Addr()) << 30
+		if t.Load != nil {
+			r += t.Load(a.String())
 		}
-		return t.Load(a.String())
-	})
+		return r
+	}, t.Aim)
 	slices.SortStableFunc(addrs, func(a, b netip.AddrPort) int {
 		return cmp.Compare(d.aside(t.Host, a.Addr()), d.aside(t.Host, b.Addr()))
 	})

@@ -122,7 +122,7 @@ func TestHistoryOrdersTheNextDial(t *testing.T) {
 		var h History
 		first := func(want string) []netip.AddrPort {
 			t.Helper()
-			list := h.order(ips, 80, func(netip.AddrPort) int { return 0 })
+			list := h.order(ips, 80, func(netip.AddrPort) int { return 0 }, nil)
 			if len(list) != len(ips) || list[0].Addr().String() != want {
 				t.Errorf("begins with %v of %v, want %s", list[0], list, want)
 			}
