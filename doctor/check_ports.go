@@ -129,8 +129,8 @@ func (e *exam) owners(roads map[road]*traffic) {
 	}
 }
 
-// guess returns the process that had most short-lived sockets, servers of that place
-// aside, who have as many; 0 when none had two.
+// guess returns the process that had short-lived sockets, servers of that place aside,
+// who have as many; 0 when none had two, or more than one comes into question.
 func (e *exam) guess(k road) int {
 	short := maps.Clone(e.b.Short)
 	for _, s := range e.b.Sockets {
@@ -138,10 +138,13 @@ func (e *exam) guess(k road) int {
 			delete(short, s.PID)
 		}
 	}
-	if pid := most(short); short[pid] >= 2 {
-		return pid
+	pid := most(short)
+	best := short[pid]
+	delete(short, pid)
+	if best < 2 || 4*short[most(short)] > best {
+		return 0
 	}
-	return 0
+	return pid
 }
 
 // main returns the process that a road is most of; 0 when none is known.

@@ -241,6 +241,10 @@ func TestFindings(t *testing.T) {
 			b.Sockets = append(b.Sockets, some(60, sockets.TimeWait, 0, local, 40000)...)
 			b.Short = map[int]int{10: 50, 12: 5}
 		}, "BERTH2002", Warn, Subject{12, "node", "127.0.0.1:8080", "TIME_WAIT", 60, 0}, nil},
+		{"two that come into question", func(a, b *Sample) {
+			b.Sockets = some(60, sockets.TimeWait, 0, there, 40000)
+			b.Short = map[int]int{11: 3, 12: 5}
+		}, "BERTH2002", Warn, Subject{Destination: "192.0.2.7:443", State: "TIME_WAIT", Count: 60}, []string{"not seen"}},
 		{"the same ports again", func(a, b *Sample) {
 			a.Sockets = some(60, sockets.TimeWait, 0, local, 40000, func(s *sockets.Socket) { s.Timer = 58 * time.Second })
 			b.Sockets = some(60, sockets.TimeWait, 0, local, 40000, func(s *sockets.Socket) { s.Timer = 59 * time.Second })

@@ -93,8 +93,9 @@ func runFinWait(ctx context.Context, s *session) error {
 		}
 		row := Variant{Name: v.name, OK: true, Measured: map[string]any{"fin_wait2": NotObserved, "seconds": NotObserved},
 			Expected: map[string]any{"fin_wait2": v.left}}
-		if err := pause(ctx, 300*time.Millisecond); err != nil {
-			return err
+		seen, err := finWaitSeries(ctx, srv, 50*time.Millisecond, 300*time.Millisecond)
+		if err == nil {
+			row.Series = seen
 		}
 		found, err := clientSockets(ctx, srv.addr, sockets.FinWait2)
 		switch {
@@ -131,7 +132,7 @@ func runFinWait(ctx context.Context, s *session) error {
 			table.WriteByte('\n')
 		}
 		if s.scale == Full && v.left > 0 && !v.endless {
-			if row.Series, err = finWaitSeries(ctx, srv); err != nil {
+			if row.Series, err = finWaitSeries(ctx, srv, time.Second, 5*time.Minute); err != nil {
 				return err
 			}
 		}
@@ -141,8 +142,8 @@ func runFinWait(ctx context.Context, s *session) error {
 	return nil
 }
 
-// finWaitSeries follows them to their end.
-func finWaitSeries(ctx context.Context, srv *server) ([]Series, error) {
+// finWaitSeries follows them to their end, or for so long.
+func finWaitSeries(ctx context.Context, srv *server, every, long time.Duration) ([]Series, error) {
 	series := Series{Name: "FIN_WAIT2", Unit: "s"}
 	start := time.Now()
 	for {
@@ -152,10 +153,10 @@ func finWaitSeries(ctx context.Context, srv *server) ([]Series, error) {
 		}
 		at := time.Since(start)
 		series.Points = append(series.Points, [2]float64{round3(at.Seconds()), float64(len(found))})
-		if len(found) == 0 || at > 5*time.Minute {
+		if at > long || len(found) == 0 && long > time.Second {
 			return []Series{series}, nil
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause(ctx, every); err != nil {
 			return nil, err
 		}
 	}

@@ -20,16 +20,27 @@ func Inside(pid int, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody else finds
-		// himself in another namespace.
-		runtime.LockOSThread()
+	return onOwnThread(func() error {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- os.NewSyscallError("setns", err)
+			return os.NewSyscallError("setns", err)
+		}
+		return f()
+	})
+}
+
+// onOwnThread calls f on a thread that ends afterwards, so that nobody else finds himself
+// in another namespace. The main thread cannot end, and /proc/net is what it sees: it is
+// held while another is used.
+func onOwnThread(f func() error) error {
+	done := make(chan error)
+	go func() { // awaited below
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			done <- onOwnThread(f)
+			runtime.UnlockOSThread()
 			return
 		}
-		done <- f()
+		done <- f() // never unlocked: the thread ends with the goroutine
 	}()
 	return <-done
 }

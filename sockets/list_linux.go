@@ -18,7 +18,7 @@ func List(ctx context.Context, f Filter) (Table, error) {
 	if err == nil || ctx.Err() != nil {
 		return t, err
 	}
-	t, procErr := listProc(ctx, "/proc/net", f)
+	t, procErr := listProc(ctx, "/proc/thread-self/net", f)
 	if procErr != nil {
 		return t, errors.Join(procErr, err)
 	}
