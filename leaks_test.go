@@ -445,3 +445,83 @@ func TestReportServesTheState(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// The request of a forgotten body may be cancelled, or its peer hang up, at the moment in
+// which it is found.
+func TestForgottenBodiesThatEndMeanwhile(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprint("http2=", http2), func(t *testing.T) {
+			t.Parallel()
+			const n = 40
+			leave := make(chan struct{})
+			s, tlsConfig := newTLSServer(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Write(make([]byte, 1<<20))
+				if r.URL.Path == "/hang-up" {
+					<-leave
+					panic(http.ErrAbortHandler)
+				}
+				<-r.Context().Done()
+			}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			tr := mustNew(t, berth.Config{TLS: tlsConfig})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for i := range n {
+				path := "/cancel"
+				if i%2 == 0 {
+					path = "/hang-up"
+				}
+				req, _ := http.NewRequestWithContext(ctx, "GET", s.URL+path, nil)
+				if _, err := (&http.Client{Transport: tr}).Do(req); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ep := mustEndpoint(t, tr, s.URL)
+			waitFor(t, func() bool { runtime.GC(); return ep.Stats().Leaks.Reclaimed > 0 })
+			cancel()
+			close(leave)
+			waitFor(t, func() bool { runtime.GC(); st := ep.Stats(); return st.Leased == 0 && st.Draining == 0 })
+			if st := ep.Stats(); st.Leaks.Suspect != 0 || st.Leaks.Reclaimed > n {
+				t.Errorf("%+v", st.Leaks)
+			}
+			wantGetEnds(t, tr, s.URL)
+		})
+	}
+}
+
+// wantGetEnds sends a request that the server lets go on until it is cancelled.
+func wantGetEnds(t *testing.T, tr http.RoundTripper, url string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+// A transport that is dropped with a response of its own is collected with it, and leaves
+// nothing in the profile.
+func TestDroppedTransportLeavesTheProfile(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(longServer))
+	defer srv.Close()
+	inUse := func() int {
+		var b bytes.Buffer
+		if err := pprof.Lookup("berth.inuse").WriteTo(&b, 1); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(b.String(), "dropOne")
+	}
+	dropOne(t, srv.URL)
+	waitFor(t, func() bool { runtime.GC(); return inUse() == 0 })
+}
+
+//go:noinline
+func dropOne(t *testing.T, url string) {
+	forget(t, &http.Client{Transport: &berth.Transport{}}, url+"/length")
+	var b bytes.Buffer
+	if err := pprof.Lookup("berth.inuse").WriteTo(&b, 1); err != nil || !strings.Contains(b.String(), "dropOne") {
+		t.Errorf("it is not in the profile: %v\n%s", err, &b)
+	}
+}
