@@ -52,6 +52,7 @@ type bodyWatch struct {
 
 	// Of the goroutine at work, which is one at a time.
 	collectAt   int64 // no collection is asked for before
+	restUntil   int64 // nor then, whatever the last one found
 	collectWait time.Duration
 }
 
@@ -63,6 +64,10 @@ const (
 	// collects every two minutes by itself.
 	collectFirst = 10 * time.Second
 	collectLast  = 2 * time.Minute
+
+	// collectShare is how many times as long as it took is between two collections, at
+	// least: a large heap is not collected all the time.
+	collectShare = 10
 
 	// afterCollection is when the look comes after one: what it found is told within some
 	// milliseconds.
@@ -110,7 +115,7 @@ func (t *Transport) patrol() {
 		if l, end := w.Pool().Reclaim(w); end != nil {
 			w.Pool().Owner().(*endpoint).leak("reclaimed", l)
 			end() // whoever has waited for the connection finds that told
-			b.collectWait, b.collectAt = 0, 0
+			b.collectWait, b.collectAt = 0, b.restUntil
 		}
 	}
 	starving := false
@@ -138,8 +143,9 @@ func (t *Transport) patrol() {
 	if now := t.now(); starving && now >= b.collectAt {
 		next = afterCollection
 		b.collectWait = min(max(2*b.collectWait, collectFirst), collectLast)
-		b.collectAt = now + int64(b.collectWait)
 		runtime.GC()
+		b.restUntil = now + collectShare*(t.now()-now)
+		b.collectAt = max(now+int64(b.collectWait), b.restUntil)
 	}
 
 	b.mu.Lock()
