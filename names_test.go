@@ -280,6 +280,27 @@ func TestAddressIsSetAside(t *testing.T) {
 	})
 }
 
+// So is one that does not answer while another does: only the first dial waits for it.
+func TestSilentAddressIsSetAside(t *testing.T) {
+	inZone(t, berth.Policy{MaxRequestsPerConn: 1}, 2, origin.Serve(ok("a")), func(n *named) {
+		n.net.OnDial = func(ctx context.Context, addr string) error {
+			if addr != address(0)+":80" {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		n.zone.set(time.Minute, nil, address(0), address(1))
+		start := time.Now()
+		for range 20 {
+			n.get("/")
+		}
+		if took := time.Since(start); took > 250*time.Millisecond {
+			n.Errorf("20 requests took %v; one of them waits 250 ms for the address that is silent", took)
+		}
+	})
+}
+
 // Where nobody watches the name, a dial tries the address again after a minute.
 func TestAddressIsNotSetAsideForEver(t *testing.T) {
 	inZone(t, berth.Policy{MaxRequestsPerConn: 1, DNSMaxTTL: -1}, 2, origin.Serve(ok("a")), func(n *named) {

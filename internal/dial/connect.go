@@ -151,8 +151,23 @@ func (d *Dialer) Connect(ctx context.Context, t Target) (net.Conn, *Dest, error)
 		return nil, nil, err
 	}
 	t.History.won(addrs, winner)
+	d.outrun(t.Host, addrs, winner)
 	o := c.(*opened)
 	return o.Conn, o.dest, nil
+}
+
+// outrun sets the addresses aside that had not answered when one won the race that was
+// begun later: each dial would wait for them again.
+func (d *Dialer) outrun(host string, addrs []netip.AddrPort, winner netip.AddrPort) {
+	if d.Names == nil || isAddr(host) {
+		return
+	}
+	for _, a := range addrs {
+		if a == winner {
+			return
+		}
+		d.Names.Failed(host, a.Addr())
+	}
 }
 
 func isAddr(host string) bool {
