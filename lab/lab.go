@@ -97,7 +97,8 @@ func Experiments() []Experiment {
 	return []Experiment{limitExperiment(), lifetimeExperiment(), clientPerRequestExperiment(), unreadBodyExperiment(),
 		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
 		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment(),
-		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment()}
+		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment(),
+		silenceExperiment(), dialStormExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -9,22 +9,23 @@ import (
 	"time"
 )
 
-// nameServer answers every query for an IPv4 address with the same one, over UDP
+// nameServer answers every query for an IPv4 address with the same ones, over UDP
 // (RFC 1035 §4). It answers queries of other types with nothing.
 type nameServer struct {
 	conn    *net.UDPConn
 	addr    atomic.Pointer[netip.Addr]
+	more    []netip.Addr // behind it in every answer
 	ttl     time.Duration
 	queries atomic.Int64
 	wg      sync.WaitGroup
 }
 
-func serveNames(ttl time.Duration, at netip.Addr) (*nameServer, error) {
+func serveNames(ttl time.Duration, at netip.Addr, more ...netip.Addr) (*nameServer, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 	if err != nil {
 		return nil, err
 	}
-	s := &nameServer{conn: conn, ttl: ttl}
+	s := &nameServer{conn: conn, ttl: ttl, more: more}
 	s.addr.Store(&at)
 	s.wg.Go(func() {
 		buf := make([]byte, 512)
@@ -71,11 +72,13 @@ func (s *nameServer) answer(q []byte) []byte {
 	be.PutUint16(r[10:], 0) // no additional record: the query's EDNS is left out
 	if kind == 1 {
 		s.queries.Add(1)
-		be.PutUint16(r[6:], 1)
-		r = append(r, 0xc0, 12, 0, 1, 0, 1) // the question's name, A, IN
-		r = be.AppendUint32(r, uint32(s.ttl/time.Second))
-		a := s.addr.Load().As4()
-		r = append(append(r, 0, 4), a[:]...)
+		be.PutUint16(r[6:], uint16(1+len(s.more)))
+		for _, addr := range append([]netip.Addr{*s.addr.Load()}, s.more...) {
+			r = append(r, 0xc0, 12, 0, 1, 0, 1) // the question's name, A, IN
+			r = be.AppendUint32(r, uint32(s.ttl/time.Second))
+			a := addr.As4()
+			r = append(append(r, 0, 4), a[:]...)
+		}
 	}
 	return r
 }

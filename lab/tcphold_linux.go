@@ -25,19 +25,8 @@ func heldStates() []held {
 }
 
 func holdSynSent(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	end, server, err := listenDeaf(addr)
 	if err != nil {
-		return nil, addr, err
-	}
-	server, err := listenOn(fd, addr, 0)
-	if err != nil {
-		unix.Close(fd)
-		return nil, addr, err
-	}
-	// A backlog of 0 takes one connection; the next ones wait in SYN_SENT.
-	first, err := net.Dial("tcp", server.String())
-	if err != nil {
-		unix.Close(fd)
 		return nil, addr, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -49,7 +38,7 @@ func holdSynSent(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort
 			c.Close()
 		}
 	}()
-	return func() { cancel(); <-done; first.Close(); unix.Close(fd) }, server, nil
+	return func() { cancel(); <-done; end() }, server, nil
 }
 
 func holdSynRecv(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort, error) {
@@ -75,7 +64,7 @@ func holdSynRecv(_ context.Context, addr netip.AddrPort) (func(), netip.AddrPort
 }
 
 func listenOn(fd int, addr netip.AddrPort, backlog int) (netip.AddrPort, error) {
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4()}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}); err != nil {
 		return addr, err
 	}
 	if err := unix.Listen(fd, backlog); err != nil {

@@ -373,6 +373,60 @@ func storyOf(name string) story {
 					series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms"},
 			},
 		}
+	case "silence":
+		return story{
+			codes: []string{"BERTH2017", "BERTH2033", "BERTH2024", "BERTH2025", "BERTH2016", "BERTH1009"},
+			claim: "A balancer, a NAT or a firewall forgets a connection and tells nobody; a host that drops packets answers no SYN. Both look like slowness, and the advice that goes around is TCP keep-alive, a longer timeout, or to try again.",
+			done: "Here connections die while they are used, or while they are idle: the kernel throws away what arrives at the server’s end, before TCP sees it, or takes it and nobody reads. " +
+				"Others are reset after a pause, and others never come about: a listener whose queue is full, a server that says nothing to TLS.",
+			came: []string{
+				"Over the one dead HTTP/2 connection {net/http HTTP/2, dead|failed} requests of net/http fail and none succeeds, and so it is with TCP keep-alive, which is silent while data are unacknowledged, with IdleConnTimeout, and with CloseIdleConnections.",
+				"Pings have Berth answered again after {berth HTTP/2, dead, pings|recovered_ms} ms and net/http after {net/http HTTP/2, dead, pings|recovered_ms}; TCP_USER_TIMEOUT after {net/http HTTP/2, dead, TCP_USER_TIMEOUT 1 s|recovered_ms} ms, but not where something in between acknowledges.",
+				"After {net/http, dropped after 1.5 s|pauses} pauses that are too long the first request fails {net/http, dropped after 1.5 s|first_failed} times over net/http, and {berth, dropped after 1.5 s, which looks at the socket|first_failed} times over Berth, which looks at the socket and sees nothing. " +
+					"With an idle timeout below the other’s, or with probes or pings more often, {berth, dropped after 1.5 s, idle timeout 1 s|first_failed} fail.",
+				"A reset after a pause fails {berth POST, reset after a pause|failed} POSTs of Berth and {net/http POST, reset after a pause|failed} of net/http: either leaves it to the caller, since a server that is asked again works again, " +
+					"{net/http POST, reset after the work, everything sent again|done} times for {net/http POST, reset after the work, everything sent again|asked} orders.",
+				"With a timeout of its own a dial that nobody answers fails after {berth, no answer to the SYN, dial timeout 0.25 s|slowest_ms} ms and says what it was. Of two addresses whose first is dead, Berth reaches the other after {berth, two addresses, the first is dead|slowest_ms} ms and net/http after {net/http, two addresses, the first is dead, dial timeout 4 s|slowest_ms}.",
+			},
+			plots: []plot{
+				{title: "Requests that failed", caption: "Counted up, over one HTTP/2 connection that dies early on. A line that turns flat has found it out.", series: []string{"failed"}, as: "step", x: "s", y: "failed requests",
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "HTTP/2, dead") }, panel: func(v lab.Variant) string { return before(" HTTP/2")(v, "") }, label: func(v lab.Variant, _ string) string { return after("HTTP/2, ")(v) }},
+				{title: "First requests after a pause that failed", bars: "first_failed", as: "bars", y: "requests",
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "dropped after") }},
+				{title: "Connects that nobody answers", caption: "In SYN_SENT, as the kernel shows them. Each panel has its own axes.", series: []string{"connects in flight"}, as: "step", x: "s", y: "connects", panel: byName, own: true,
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "to the SYN") }},
+			},
+		}
+	case "dial-storm":
+		return story{
+			codes: []string{"BERTH2020", "BERTH1003", "BERTH2029"},
+			claim: "When a connection takes longer to open than a request may take, requests give up and dials begin anew; whoever hedges, retries at once or starts cold multiplies them.",
+			done: "Here a dial takes 400 ms and a request is given 250. Then a burst is hedged, a host that refuses is asked again and again, and twenty requests come at once after a start and after a quiet time, " +
+				"with and without connections that are ready.",
+			came: []string{
+				"Where the dial ends with its request, {net/http, the dial ends with its request|dials} dials bring {net/http, the dial ends with its request|answered} answers; with time enough, {net/http, the dial ends with its request, a timeout of 1.5 s|dials} dials bring {net/http, the dial ends with its request, a timeout of 1.5 s|answered}.",
+				"Where it goes on, net/http needs {net/http, the dial goes on|dials} and Berth {berth, the dial is the pool's|dials}; with MaxDials 2, {berth, the dial is the pool's, MaxDials 2|dials} do, never more than {berth, the dial is the pool's, MaxDials 2|dials_at_once} at once.",
+				"Hedging a burst turns {net/http, a burst|dials} dials into {net/http, a burst, hedged|dials}.",
+				"A host that refuses is dialled {net/http, refused, asked again and again|dials_per_s} times a second by net/http and {berth, refused, asked again and again|dials_per_s} times by Berth.",
+				"Of the burst after a start {berth, after a start|slow} wait for a dial, with Warm {berth, after a start, Warm|slow}; after a quiet time {berth, after a quiet time|slow}, with MinIdle {berth, after a quiet time, MinIdle|slow}, " +
+					"and with a longer idle timeout than the server’s {berth, after a quiet time, a longer idle timeout than the server's|slow}.",
+			},
+			plots: []plot{
+				{title: "Dials begun, where they take longer than a request may", caption: "Counted up. A line that turns flat has its connections.", series: []string{"dials"}, as: "step", x: "s", y: "dials",
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "the dial ") }},
+				{title: "Dials of a burst of twenty", series: []string{"dials"}, as: "step", x: "s", y: "dials",
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "a burst") }},
+				{title: "Dials to a host that refuses", caption: "Each panel has its own axes.", series: []string{"dials"}, as: "step", x: "s", y: "dials", panel: byName, own: true,
+					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "refused") }},
+				{title: "How long the burst takes", caption: "The share of its requests that took at most so many milliseconds.", series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms",
+					panel: func(v lab.Variant) string {
+						if strings.Contains(v.Name, "after a start") {
+							return "After a start"
+						}
+						return "After a quiet time"
+					}},
+			},
+		}
 	}
 	return story{}
 }
