@@ -415,11 +415,11 @@ func refusedRow(ctx context.Context, variant byte, ours bool) (Variant, error) {
 	at := addrOf(ln)
 	ln.Close()
 	d := newDialer(0)
-	make := theirDialing(nil)
+	client := theirDialing(nil)
 	if ours {
-		make = ourDialing(berth.Policy{})
+		client = ourDialing(berth.Policy{})
 	}
-	rt, end, err := make(d)
+	rt, end, err := client(d)
 	if err != nil {
 		return row, err
 	}

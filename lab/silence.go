@@ -53,6 +53,9 @@ func (s *session) together(ctx context.Context, makers []rowMaker) error {
 				rows[i], errs[i] = m.make(ctx, byte(i+1))
 				rows[i].Name = m.name
 				if errs[i] != nil || rows[i].OK || ctx.Err() != nil {
+					if errs[i] == nil && attempt > 1 {
+						rows[i].Note = join(rows[i].Note, fmt.Sprintf("noisy: it held at attempt %d", attempt))
+					}
 					return
 				}
 			}
