@@ -98,7 +98,7 @@ func Experiments() []Experiment {
 		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
 		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment(),
 		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment(),
-		silenceExperiment(), dialStormExperiment()}
+		silenceExperiment(), dialStormExperiment(), sysctlsExperiment(), backlogExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.
@@ -141,6 +141,10 @@ type Options struct {
 	// Progress is told what is being done, several times a second at most; nil is
 	// told nothing.
 	Progress func(experiment, text string)
+	// Children says that the program calls Child first of all, so that experiments may
+	// start it again where they need a network namespace of their own. Without it
+	// these are not observed.
+	Children bool
 	// Finished is told of each variant, and Done of each experiment, as soon as it
 	// is done; both may be nil.
 	Finished func(experiment string, v Variant)

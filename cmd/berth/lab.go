@@ -26,7 +26,9 @@ func labCommand(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Run the experiments on real sockets",
 		Long: `Lab runs experiments against local servers of its own and prints, for each way
 of doing a thing, what was measured and what theory or the source document says.
-Numbers of connections are read from the kernel. No root is needed.
+Numbers of connections are read from the kernel. No root is needed: what is tried
+in a network namespace is not observed where neither root nor a user namespace is
+to be had.
 
 A row "noisy" missed its time three times on a busy machine: the counts decide.
 
@@ -76,7 +78,7 @@ interrupted, 2 for usage. With --from, 0 when the page was written.`,
 			}
 			p := newProgress(stderr)
 			var printErr error
-			options := lab.Options{Progress: p.show, Done: func(r lab.Result) {
+			options := lab.Options{Children: true, Progress: p.show, Done: func(r lab.Result) {
 				p.clear()
 				if err := printResult(human, r); err != nil {
 					printErr = err
