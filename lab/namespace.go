@@ -36,6 +36,8 @@ func isolatedOf(experiment string) []isolated {
 		return sysctlParts()
 	case "backlog":
 		return backlogParts()
+	case "conntrack":
+		return conntrackParts()
 	}
 	return nil
 }

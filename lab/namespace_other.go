@@ -27,4 +27,20 @@ func (*network) listenBeyond() (net.Listener, error) { return nil, onLinuxAlone(
 
 func (*network) counters() (sockets.Counters, error) { return nil, onLinuxAlone() }
 
+const trackedEstablished, trackedTimeWait = 3, 7
+
+func (*network) track() error { return onLinuxAlone() }
+
+func (*network) exempt() error { return onLinuxAlone() }
+
+func (*network) fill(byte) error { return onLinuxAlone() }
+
+func (*network) forget() error { return onLinuxAlone() }
+
+func (*network) tracked(string) (entries, longest int, err error) { return 0, 0, onLinuxAlone() }
+
+func (*network) trackDrops() (dropped, early int64, err error) { return 0, 0, onLinuxAlone() }
+
+func (*network) moreFiles() error { return onLinuxAlone() }
+
 func listenWithBacklog(int, bool) (net.Listener, error) { return nil, onLinuxAlone() }

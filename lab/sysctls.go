@@ -23,7 +23,7 @@ import (
 func sysctlsExperiment() Experiment {
 	return Experiment{
 		Name:    "sysctls",
-		Source:  "advice against TIME_WAIT: tcp_tw_reuse, tcp_tw_recycle, tcp_fin_timeout, tcp_max_tw_buckets, a wider range",
+		Source:  "advice against TIME_WAIT: tcp_tw_reuse, tcp_tw_recycle, tcp_fin_timeout, tcp_max_tw_buckets, a wider range, keep-alive",
 		Summary: "70 connections a second with 100 ports, and the sysctls that are said to help, each in a network namespace of its own",
 		run:     runSysctls,
 	}
@@ -47,6 +47,7 @@ type sysctlTry struct {
 	ports    int
 	policy   *berth.Policy // nil is net/http with a connection a request
 	loopback bool
+	gateway  bool                       // a simulated one in between has 128 ports
 	stuck    bool                       // the server never closes: FIN_WAIT_2 instead of TIME_WAIT
 	fails    bool                       // with the request after the last port
 	lasts    func(seconds float64) bool // the timer of what is left
@@ -68,6 +69,7 @@ func sysctlTries() []sysctlTry {
 		{name: "net/http, 100 ports, tcp_fin_timeout 1", settings: ours + " net.ipv4.tcp_fin_timeout=1", fails: true, lasts: minute, lasting: aMinute},
 		{name: "net/http, 100 ports, tcp_max_tw_buckets 50", settings: ours + " net.ipv4.tcp_max_tw_buckets=50"},
 		{name: "net/http, 200 ports, tcp_tw_reuse 0", settings: ours, ports: 200, fails: true},
+		{name: "net/http, 20,000 ports, tcp_tw_reuse 1, snat-128 (simulated)", settings: theirs, ports: 20_000, gateway: true, fails: true},
 		{name: "net/http, 100 ports, FIN_WAIT_2", settings: ours, stuck: true, fails: true, lasts: minute, lasting: aMinute},
 		{name: "net/http, 100 ports, FIN_WAIT_2, tcp_fin_timeout 1", settings: ours + " net.ipv4.tcp_fin_timeout=1", stuck: true,
 			lasts: func(s float64) bool { return s <= 1.5 }, lasting: "≤ 1.5"},
@@ -132,7 +134,12 @@ func (t sysctlTry) row(ctx context.Context, n *network, scale Scale) (Variant, e
 		return Variant{}, err
 	}
 	defer srv.Close()
-	var rt http.RoundTripper = &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true}
+	if t.gateway {
+		ports = snatPorts
+		transport.DialContext = (&gateway{to: srv.addr.String(), ports: snatPorts, fin: snatFIN, rst: snatRST}).dial
+	}
+	var rt http.RoundTripper = transport
 	if t.policy != nil {
 		tr, err := berth.New(berth.Config{Policy: *t.policy, Proxy: berth.NoProxy})
 		if err != nil {
