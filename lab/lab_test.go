@@ -25,6 +25,7 @@ func TestQuickLabHolds(t *testing.T) {
 		b, _ := json.MarshalIndent(r, "", "  ")
 		t.Fatalf("not every row holds:\n%s", b)
 	}
+	declared(t, r)
 	for _, e := range r.Experiments {
 		if len(e.Variants) == 0 {
 			t.Errorf("%s has no variants", e.Name)
