@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -171,7 +172,25 @@ func (n *network) bridge() error {
 	})); err != nil {
 		return lacking("addresses of the pair", err)
 	}
+	if err := errors.Join(running(nearName), n.there(func() error { return running(farName) })); err != nil {
+		return lacking("the pair", err)
+	}
 	return nil
+}
+
+// running waits until an interface carries packets: what is sent before is lost.
+func running(name string) error {
+	for range 200 {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		if i.Flags&net.FlagRunning != 0 {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return fmt.Errorf("%s is not running after a second", name)
 }
 
 // listenWithBacklog listens on loopback with a queue of the size asked for; with

@@ -221,10 +221,12 @@ func (t sysctlTry) server(n *network) (*server, error) {
 func onePerTick(ctx context.Context, rt http.RoundTripper, url string, n, rate int) []sample {
 	all := make([]sample, 0, n)
 	start := time.Now()
-	for i := range n {
-		if pause(ctx, time.Until(start.Add(time.Duration(i)*time.Second/time.Duration(rate)))) != nil {
+	next := start
+	for range n {
+		if pause(ctx, time.Until(next)) != nil {
 			break
 		}
+		next = time.Now().Add(time.Second / time.Duration(rate)) // what is late is not caught up with
 		begun := time.Now()
 		limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := get(limited, rt, url)
