@@ -172,25 +172,53 @@ func (n *network) bridge() error {
 	})); err != nil {
 		return lacking("addresses of the pair", err)
 	}
-	if err := errors.Join(running(nearName), n.there(func() error { return running(farName) })); err != nil {
+	if err := n.reach(); err != nil {
 		return lacking("the pair", err)
 	}
 	return nil
 }
 
-// running waits until an interface carries packets: what is sent before is lost.
-func running(name string) error {
-	for range 200 {
-		i, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
+// reach waits until a datagram has gone to the second namespace and back: an interface
+// that has just been set up loses what is sent, and who has an address is asked for
+// again after a whole second.
+func (n *network) reach() error {
+	if err := n.set("net.ipv4.neigh."+nearName+".retrans_time_ms", "20"); err != nil {
+		return err
+	}
+	var far net.PacketConn
+	if err := n.there(func() (err error) {
+		far, err = net.ListenPacket("udp4", netip.AddrPortFrom(farAddr(), 0).String())
+		return err
+	}); err != nil {
+		return err
+	}
+	echoed := make(chan struct{})
+	go func() { // until far is closed
+		defer close(echoed)
+		b := make([]byte, 1)
+		for {
+			_, from, err := far.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			far.WriteTo(b, from)
 		}
-		if i.Flags&net.FlagRunning != 0 {
+	}()
+	defer func() { far.Close(); <-echoed }()
+	near, err := net.Dial("udp4", far.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	defer near.Close()
+	for range 100 {
+		near.Write([]byte{1}) // in vain at first
+		near.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err = near.Read(make([]byte, 1)); err == nil {
 			return nil
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // an error may come at once
 	}
-	return fmt.Errorf("%s is not running after a second", name)
+	return err
 }
 
 // listenWithBacklog listens on loopback with a queue of the size asked for; with

@@ -441,7 +441,7 @@ func storyOf(name string) story {
 				"The default, 2, fails {net/http, 100 ports, tcp_tw_reuse 2|failed} requests to another host and {net/http, 100 ports, tcp_tw_reuse 2, loopback|failed} on loopback: a test there misleads.",
 				"With tcp_fin_timeout 1 a port in TIME_WAIT still has {net/http, 100 ports, tcp_fin_timeout 1|seconds} s to go; of one in FIN_WAIT_2 it is {net/http, 100 ports, FIN_WAIT_2, tcp_fin_timeout 1|seconds} s, and nothing fails.",
 				"A bound of 50 TIME_WAIT sockets leaves {net/http, 100 ports, tcp_max_tw_buckets 50|time_wait} and drops {net/http, 100 ports, tcp_max_tw_buckets 50|overflowed}. Twice the ports fail at request {net/http, 200 ports, tcp_tw_reuse 0|failed_at}.",
-				"Is there a tcp_tw_recycle? The answer is {tcp_tw_recycle|exists}.",
+				"Whether this kernel has a tcp_tw_recycle: {tcp_tw_recycle|exists}.",
 				"Berth, which reuses its connections, has {berth, 100 ports|failed} failures.",
 			},
 			plots: []plot{
