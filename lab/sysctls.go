@@ -93,7 +93,8 @@ func sysctlParts() []isolated {
 	return append(parts,
 		isolated{rows: []rowKeys{{recycleName, []string{"exists"}}}, run: recycleRow},
 		isolated{rows: []rowKeys{{probeNames()[0], []string{"seconds"}}, {probeNames()[1], []string{"seconds"}}, {probeNames()[2], []string{"seconds"}}, {probeNames()[3], []string{"seconds"}}},
-			run: probeRows})
+			run: probeRows},
+		isolated{rows: []rowKeys{{bufferNames()[0], []string{"held_kib"}}, {bufferNames()[1], []string{"held_kib"}}}, run: bufferRows})
 }
 
 // keys are what is measured.
@@ -315,6 +316,47 @@ func probeRows(ctx context.Context, n *network, _ Scale) ([]Variant, error) {
 			seconds := float64(int(seen[0].Timer.Seconds() + 0.9)) // it runs since a moment
 			row.Measured["seconds"] = seconds
 			row.OK = seconds <= v.seconds && seconds > v.seconds-5
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func bufferNames() [2]string {
+	return [...]string{"net.Conn, the peer reads nothing, buffers up to 64 KiB", "net.Conn, the peer reads nothing, buffers up to 4 MiB"}
+}
+
+// bufferRows writes to a peer that reads nothing until no more is taken.
+func bufferRows(_ context.Context, n *network, _ Scale) ([]Variant, error) {
+	var rows []Variant
+	for i, largest := range []int{64 << 10, 4 << 20} {
+		for _, name := range []string{"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"} {
+			if err := n.set(name, fmt.Sprintf("4096 16384 %d", largest)); err != nil {
+				return nil, err
+			}
+		}
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer ln.Close()
+		c, err := net.Dial("tcp4", ln.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		held, b := 0, make([]byte, 16<<10)
+		for err == nil { // what is not taken for half a second will not be
+			var wrote int
+			c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			wrote, err = c.Write(b)
+			held += wrote
+		}
+		row := Variant{Name: bufferNames()[i], Measured: map[string]any{"held_kib": held >> 10}, Expected: map[string]any{"held_kib": fmt.Sprintf("≤ %d", 2*largest>>10)}}
+		row.OK = held <= 2*largest
+		if i > 0 {
+			row.Expected["held_kib"] = "> 1024"
+			row.OK = held > 1<<20
 		}
 		rows = append(rows, row)
 	}
