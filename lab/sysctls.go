@@ -114,9 +114,6 @@ func (t sysctlTry) row(ctx context.Context, n *network, scale Scale) (Variant, e
 	if t.ports > 0 {
 		ports = t.ports
 	}
-	if scale == Full { // past the minute after which ports come back
-		requests = 75 * sysctlRate
-	}
 	for setting := range strings.FieldsSeq(t.settings + fmt.Sprintf(" net.ipv4.tcp_fin_timeout=60 net.ipv4.ip_local_port_range=40000:%d", 40000+ports-1)) {
 		name, value, _ := strings.Cut(setting, "=")
 		if name == "net.ipv4.tcp_fin_timeout" && value == "60" && strings.Contains(t.settings, name) {
@@ -149,13 +146,8 @@ func (t sysctlTry) row(ctx context.Context, n *network, scale Scale) (Variant, e
 		defer tr.Close()
 		rt = tr
 	}
-	counts := takeCensus(ctx, srv, 100*time.Millisecond)
-	all := onePerTick(ctx, rt, srv.url(), requests, sysctlRate)
-	taken := counts()
-	after, err := n.counters()
-	if err != nil {
-		return Variant{}, err
-	}
+	counts, start := takeCensus(ctx, srv, 100*time.Millisecond), time.Now()
+	all := onePerTick(ctx, rt, srv.url(), sysctlRequests, sysctlRate)
 	seen, err := clientSockets(ctx, srv.addr)
 	if err != nil {
 		return Variant{}, err
@@ -168,6 +160,19 @@ func (t sysctlTry) row(ctx context.Context, n *network, scale Scale) (Variant, e
 		}
 	}
 	seconds := float64(longest.Round(100*time.Millisecond).Milliseconds()) / 1000
+	if scale == Full { // past the minute after which ports come back
+		requests = 75 * sysctlRate
+		soFar := time.Since(start)
+		for _, r := range onePerTick(ctx, rt, srv.url(), requests-sysctlRequests, sysctlRate) {
+			r.at += soFar
+			all = append(all, r)
+		}
+	}
+	taken := counts()
+	after, err := n.counters()
+	if err != nil {
+		return Variant{}, err
+	}
 	row := Variant{Name: t.name, Measured: map[string]any{
 		"requests": requests, "failed": failures(all), "failed_at": fmt.Sprintf("none of %d", requests),
 		"time_wait": left[sockets.TimeWait], "fin_wait2": left[sockets.FinWait2], "seconds": seconds,

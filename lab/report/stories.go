@@ -105,6 +105,15 @@ func where(v lab.Variant) string {
 
 func simulated(v lab.Variant) bool { return strings.Contains(v.Name, "simulated") }
 
+// clientless shortens the names of rows that are net/http's with a connection a request.
+func clientless(v lab.Variant, _ string) string {
+	name := strings.TrimPrefix(v.Name, "net/http, a connection a request, ")
+	if strings.Contains(name, "net/http, backlog") { // whose connections are kept
+		return name
+	}
+	return strings.TrimPrefix(name, "net/http, ")
+}
+
 // inTimeWait keeps the rows of sysctls whose hundred ports go to TIME_WAIT.
 func inTimeWait(v lab.Variant) bool {
 	return len(v.Series) > 0 && strings.Contains(v.Name, "100 ports") && !strings.Contains(v.Name, "FIN_WAIT_2")
@@ -437,7 +446,7 @@ func storyOf(name string) story {
 			done: "Here each is tried in a network namespace of its own, with a peer in a second one, so that nothing is as it is on loopback alone: seventy connections a second, one a request, and a hundred ports. " +
 				"What remains is read from the kernel, with its own timer.",
 			came: []string{
-				"As it is, request {net/http, 100 ports, tcp_tw_reuse 0|failed_at} is the first to fail. With tcp_tw_reuse 1 {net/http, 100 ports, tcp_tw_reuse 1|failed} fail, without timestamps {net/http, 100 ports, tcp_tw_reuse 1, no timestamps|failed} again.",
+				"As it is, request {net/http, 100 ports, tcp_tw_reuse 0|failed_at} is the first to fail. Requests that fail with tcp_tw_reuse 1: {net/http, 100 ports, tcp_tw_reuse 1|failed}; and without timestamps: {net/http, 100 ports, tcp_tw_reuse 1, no timestamps|failed}.",
 				"The default, 2, fails {net/http, 100 ports, tcp_tw_reuse 2|failed} requests to another host and {net/http, 100 ports, tcp_tw_reuse 2, loopback|failed} on loopback: a test there misleads.",
 				"With tcp_fin_timeout 1 a port in TIME_WAIT still has {net/http, 100 ports, tcp_fin_timeout 1|seconds} s to go; of one in FIN_WAIT_2 it is {net/http, 100 ports, FIN_WAIT_2, tcp_fin_timeout 1|seconds} s, and nothing fails.",
 				"A bound of 50 TIME_WAIT sockets leaves {net/http, 100 ports, tcp_max_tw_buckets 50|time_wait} and drops {net/http, 100 ports, tcp_max_tw_buckets 50|overflowed}. Twice the ports fail at request {net/http, 200 ports, tcp_tw_reuse 0|failed_at}.",
@@ -445,7 +454,7 @@ func storyOf(name string) story {
 				"Berth, which reuses its connections, has {berth, 100 ports|failed} failures.",
 			},
 			plots: []plot{
-				{title: "Requests that failed", bars: "failed"},
+				{title: "Requests that failed", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "failed", label: clientless},
 				{title: "Ports taken over time", caption: "What the kernel shows of the client’s side.", series: []string{"established", "time_wait"}, as: "steps", x: "s", y: "ports", panel: byName, only: inTimeWait, levels: []note{{100, "100 ports"}}},
 			},
 		}
@@ -455,13 +464,13 @@ func storyOf(name string) story {
 			claim: "A server’s queue of connections that it has not accepted holds the smaller of what the program asks for and net.core.somaxconn. A SYN that finds it full is dropped, and comes again after a second.",
 			done:  "Here a server stands still for half a second while forty requests come at once, in a network namespace of its own. In the last two rows the queue is full of connections whose clients say nothing.",
 			came: []string{
-				"With a queue of 4 {net/http, a connection a request, backlog 4|over_1s} requests take more than a second. With somaxconn 4096 and the same backlog it is {net/http, a connection a request, backlog 4, somaxconn 4096|over_1s}, with a backlog of 512 and somaxconn 4 {net/http, a connection a request, backlog 512, somaxconn 4|over_1s}, with both large {net/http, a connection a request, backlog 512, somaxconn 4096|over_1s}.",
+				"A queue of 4 has {net/http, a connection a request, backlog 4|over_1s} requests take more than a second. With somaxconn 4096 and the same backlog it is {net/http, a connection a request, backlog 4, somaxconn 4096|over_1s}, with a backlog of 512 and somaxconn 4 {net/http, a connection a request, backlog 512, somaxconn 4|over_1s}, with both large {net/http, a connection a request, backlog 512, somaxconn 4096|over_1s}.",
 				"Berth has {berth, backlog 4|over_1s} with the small queue: what got in is used for the others. Limited to 4 dials at once it makes {berth, backlog 4, MaxDials 4|dials} instead of {berth, backlog 4|dials}, and {berth, backlog 4, MaxDials 4|dropped} SYNs are dropped instead of {berth, backlog 4|dropped}.",
 				"Behind half-open connections {net/http, a connection a request, half-open queue full, SYN cookies on|failed} requests fail with SYN cookies and {net/http, a connection a request, half-open queue full, SYN cookies off|failed} without.",
 			},
 			plots: []plot{
-				{title: "Requests that took more than a second", bars: "over_1s"},
-				{title: "SYNs and connections dropped at the server", bars: "dropped"},
+				{title: "Requests that took more than a second", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "over_1s", label: clientless},
+				{title: "SYNs and connections dropped at the server", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "dropped", label: clientless},
 				{title: "How long requests take", caption: "The share of all requests that took at most so many milliseconds.", series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms", panel: byName},
 			},
 		}
@@ -476,8 +485,8 @@ func storyOf(name string) story {
 				"Connections that are over count, too: {net/http, a connection a request, time_wait 120|entries} requests left {net/http, a connection a request, time_wait 120|entries} entries, for {net/http, a connection a request, time_wait 120|seconds} s, or {net/http, a connection a request, time_wait 30|seconds} s with nf_conntrack_tcp_timeout_time_wait 30.",
 			},
 			plots: []plot{
-				{title: "Requests that failed", bars: "failed"},
-				{title: "Packets dropped", bars: "dropped"},
+				{title: "Requests that failed", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "failed", label: clientless},
+				{title: "Packets dropped", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "dropped", label: clientless},
 			},
 		}
 	}
