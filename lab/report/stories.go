@@ -439,6 +439,8 @@ func storyOf(name string) story {
 						}
 						return "After a quiet time"
 					}},
+			},
+		}
 	case "sysctls":
 		return story{
 			codes: []string{"BERTH2030", "BERTH2012", "BERTH2014", "BERTH2026", "BERTH1004", "BERTH2033"},
