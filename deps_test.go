@@ -43,7 +43,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"proxyenv":        {},
 		"sockets":         {},
 		"doctor":          {"sockets"},
-		"lab":             {".", "sockets", "internal/origin"},
+		"lab":             {".", "sockets", "internal/origin", "proxyenv"},
 		"lab/report":      {"lab"},
 		"policyfile":      {"."},
 		"kb":              {},
