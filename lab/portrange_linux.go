@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 )
 
@@ -25,4 +26,25 @@ func portRange(lo, hi uint16) func(network, address string, c syscall.RawConn) e
 		}
 		return err
 	}
+}
+
+// hasPortRange reports whether the kernel gives a socket a range of its own.
+func hasPortRange() bool {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(fd)
+	return syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipLocalPortRange, 0) == nil
+}
+
+// bindFirst gives the socket its port now, whatever it connects to.
+func bindFirst(c syscall.RawConn, source netip.Addr) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) {
+		err = syscall.Bind(int(fd), &syscall.SockaddrInet4{Addr: source.As4()})
+	}); cerr != nil {
+		return cerr
+	}
+	return err
 }

@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"syscall"
 )
@@ -15,3 +16,7 @@ func portRange(lo, hi uint16) func(network, address string, c syscall.RawConn) e
 		return fmt.Errorf("no port range of a socket's own on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	}
 }
+
+func hasPortRange() bool { return false }
+
+func bindFirst(syscall.RawConn, netip.Addr) error { return errors.ErrUnsupported }

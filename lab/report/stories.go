@@ -489,6 +489,78 @@ func storyOf(name string) story {
 			plots: []plot{
 				{title: "Requests that failed", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "failed", label: clientless},
 				{title: "Packets dropped", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "dropped", label: clientless},
+	case "sent-again":
+		return story{
+			codes: []string{"BERTH1009", "BERTH1012", "BERTH2024", "BERTH1008", "BERTH1007", "BERTH1015", "BERTH2033"},
+			claim: "A request whose connection fails may have been acted upon, and nobody can tell. A wrapper that retries every error does such requests twice; one that retries none fails requests that never left.",
+			done: "Here servers close a connection as a request arrives, answer too late, reset when the work is done, send half a body or more than was asked for, refuse and reset streams. " +
+				"They count what they receive, and what they act upon more than once.",
+			came: []string{
+				"Of {berth, reset after it was done|requests} requests that were answered by a reset, Berth and net/http sent none again; the wrapper did {net/http, every error retried, reset after it was done|executed_twice} of {net/http, every error retried, reset after it was done|requests} more than once, and not one succeeded by it.",
+				"Where every other dial is refused, a wrapper that asks berth.NotSent fails {berth, NotSent decides, refused or reset|failed} requests and does {berth, NotSent decides, refused or reset|executed_twice} twice; one that retries every error does {net/http, every error retried, refused or reset|executed_twice} twice.",
+				"A client that reads on after a response took {a client that reads on, bytes behind a response|wrong} of {a client that reads on, bytes behind a response|requests} answers for another’s; Berth {berth, bytes behind a response|wrong}.",
+				"Closing the connection when one stream is reset failed {net/http, connection closed on every reset|failed} requests in place of {berth, one stream reset|failed}.",
+			},
+			plots: []plot{
+				{title: "Requests done more than once", bars: "executed_twice"},
+				{title: "Requests that failed", bars: "failed"},
+			},
+		}
+	case "http2":
+		return story{
+			codes: []string{"BERTH2018", "BERTH1015"},
+			claim: "A server allows so many streams on an HTTP/2 connection. Clients that keep to one connection let further requests wait, or fail them.",
+			done:  "Here twenty workers send at once, over TLS, where the server allows two streams a connection, and where it allows a hundred. A first request has told the client.",
+			came: []string{
+				"Berth opened {berth, 2 streams a connection|connections} connections, and 99 % of its requests took no longer than {berth, 2 streams a connection|p99_ms} ms; net/http opened {net/http, 2 streams a connection|connections}, and took {net/http, 2 streams a connection|p99_ms} ms.",
+				"With StrictMaxConcurrentRequests net/http kept to {net/http, StrictMaxConcurrentRequests, 2 streams a connection|connections} connection, and {net/http, StrictMaxConcurrentRequests, 2 streams a connection|failed} of {net/http, StrictMaxConcurrentRequests, 2 streams a connection|requests} requests got no stream within two seconds. A larger limit of the pool changes nothing.",
+				"Where a hundred streams are allowed one connection carries all, unless MaxStreamsPerConn says otherwise: then there are {berth, MaxStreamsPerConn 5, 100 streams a connection|connections}.",
+			},
+			plots: []plot{
+				{title: "Connections opened", bars: "connections"},
+				{title: "How long requests take", caption: "The share of the requests that took at most so many milliseconds; the axis upwards is logarithmic.", series: []string{"latency ms by quantile"}, as: "line", log: true,
+					x: "% of the requests", y: "ms", unit: "ms", only: func(v lab.Variant) bool { return strings.HasSuffix(v.Name, ", 2 streams a connection") }},
+			},
+		}
+	case "errors":
+		return story{
+			codes: []string{"BERTH1001", "BERTH1008", "BERTH1010", "BERTH1011", "BERTH1013", "BERTH2004"},
+			claim: "An error that says only that time ran out hides which phase it went into, and invites a retry that cannot help.",
+			done:  "Here settings contradict each other, requests are invalid, a transport is closed while requests wait, a pool’s only connection is held, and a request ends while it waits, dials, or awaits a head.",
+			came: []string{
+				"Three phases made {berth, a limit for each phase|distinct} errors of Berth’s and {net/http, one timeout for all|distinct} of net/http’s under one timeout.",
+				"Retrying requests that got no connection made {berth, starved, retried|tries} tries of {berth, starved, retried|callers}, took {berth, starved, retried|wall_ms} ms in place of {berth, starved, not retried|wall_ms}, and {berth, starved, retried|received} of them reached the server.",
+				"Shutdown served {berth, Shutdown|served} of {berth, Shutdown|requests} requests, Close the {berth, Close|served} that had a connection.",
+			},
+			plots: []plot{{title: "Requests that failed", bars: "failed"}},
+		}
+	case "proxies":
+		return story{
+			codes: []string{"BERTH2028", "BERTH1014", "BERTH2001"},
+			claim: "net/http reads HTTP_PROXY once and remembers it for ever; a variable that points nowhere makes errors that look like the server’s.",
+			done:  "Here the proxy changes while a client is in use, by the variable and by the policy, and other proxies are gone or want a password. The experiment resolves all names and dials nothing but its own.",
+			came: []string{
+				"After os.Setenv {net/http, os.Setenv at run time|through_new} of {net/http, os.Setenv at run time|requests} requests went through the new proxy, after CloseIdleConnections {net/http, os.Setenv and CloseIdleConnections|through_new}; with proxyenv.Proxy {berth, proxyenv.Proxy, the variable changed|through_new}, and {berth, the policy changed|through_new} when Berth’s policy is changed.",
+				"Berth’s error names the proxy that wants a password; net/http’s is “{net/http, the proxy wants a password|error}”.",
+			},
+			plots: []plot{{title: "Requests through the new proxy, of ten", bars: "through_new"}},
+		}
+	case "bounds":
+		return story{
+			codes: []string{"BERTH1005", "BERTH1006", "BERTH1016", "BERTH1004", "BERTH2019", "BERTH2031", "BERTH2005", "BERTH2023"},
+			claim: "A limit for each host is none for many hosts, idle connections stay after a burst, one address of a name gets all, and a few kilobytes of gzip fill the memory: unless something is set.",
+			done:  "Here each is tried alone, with the setting and without it.",
+			came: []string{
+				"Over twenty hosts Berth had at most {berth, MaxConns 10 over 20 hosts|most_connections} connections, net/http with its limit for each host {net/http, MaxConnsPerHost 10 over 20 hosts|most_connections}. Half as many connections as hosts have a price: they were opened {berth, MaxConns 10 over 20 hosts|connections} times.",
+				"Of three addresses the least used got {berth, Order spread over three addresses|least_share_%} % of the requests, and over net/http {net/http, a name of three addresses|least_share_%} %.",
+				"A source address that is bound first had {net.Dialer, bound without IP_BIND_ADDRESS_NO_PORT|connections} connections out of {net.Dialer, bound without IP_BIND_ADDRESS_NO_PORT|ports} ports; bound as Berth does it, {berth, one source address, two destinations|connections} to two destinations.",
+				"{net/http, a bomb of gzip|bytes_in} bytes became {net/http, a bomb of gzip|heap_mb} MB on the heap of a program that sets no limit; Berth stopped at {berth, a bomb of gzip|heap_mb}.",
+			},
+			plots: []plot{
+				{title: "Connections to twenty hosts together", caption: "From the dial’s beginning to the close’s end.", series: []string{"connections"}, as: "step", x: "s", y: "connections", only: func(v lab.Variant) bool { return strings.HasSuffix(v.Name, "hosts") }},
+				{title: "Connections after a burst of fifty", series: []string{"connections"}, as: "step", x: "s", y: "established", only: func(v lab.Variant) bool { return strings.HasSuffix(v.Name, "after a burst") }},
+				{title: "The wait for a connection, as a metric", caption: overlap, series: []string{"latency ms by quantile"}, as: "line", x: "% of the requests", y: "ms", unit: "ms"},
+				{title: "Memory that a bomb of gzip took, MB", bars: "heap_mb"},
 			},
 		}
 	}
