@@ -222,7 +222,7 @@ func idleAfterBurst(ours bool, theirs *http.Transport) func(context.Context, byt
 // addresses has a name with three of them. Without an order it is net/http's turn.
 func addresses(order berth.Order) func(context.Context, byte) (Variant, error) {
 	return func(ctx context.Context, variant byte) (Variant, error) {
-		const workers, requests = 12, 600
+		const burst, workers, requests = 24, 2, 300
 		var servers []*server
 		for i := range spreadAddrs {
 			address := fmt.Sprintf("127.72.%d.%d:0", variant, i+1)
@@ -236,7 +236,7 @@ func addresses(order berth.Order) func(context.Context, byte) (Variant, error) {
 				}
 				return Variant{Note: err.Error(), Measured: map[string]any{"requests": 0, "failed": NotObserved, "least_share_%": NotObserved}}, nil
 			}
-			srv := &server{origin.Fast(ln, answer, time.Millisecond), addrOf(ln)}
+			srv := &server{origin.Fast(ln, answer, 3*time.Millisecond), addrOf(ln)}
 			defer srv.Close()
 			servers = append(servers, srv)
 		}
@@ -248,29 +248,35 @@ func addresses(order berth.Order) func(context.Context, byte) (Variant, error) {
 		cfg := berth.Config{Policy: berth.Policy{Order: order}, Resolve: func(context.Context, string) ([]netip.Addr, time.Duration, error) {
 			return addrs, time.Minute, nil
 		}}
-		rt, end, err := oursOr(order != "", cfg, &http.Transport{MaxIdleConnsPerHost: workers, DialContext: inOrder(addrs, port)})
+		rt, end, err := oursOr(order != "", cfg, &http.Transport{MaxIdleConnsPerHost: burst, DialContext: inOrder(addrs, port)})
 		if err != nil {
 			return Variant{}, err
 		}
 		defer end()
-		var (
-			wg     sync.WaitGroup
-			failed atomic.Int64
-		)
-		for range workers {
-			wg.Go(func() {
-				for range requests / workers {
-					if get(ctx, rt, "http://name.test:"+port+"/") != nil {
-						failed.Add(1)
+		var failed atomic.Int64
+		ask := func(workers, each int) {
+			var wg sync.WaitGroup
+			for range workers {
+				wg.Go(func() {
+					for range each {
+						if get(ctx, rt, "http://name.test:"+port+"/") != nil {
+							failed.Add(1)
+						}
 					}
-				}
-			})
+				})
+			}
+			wg.Wait()
 		}
-		wg.Wait()
+		ask(burst, 1) // a burst opens the connections, and what follows is spread over them
+		var before []int
+		for _, s := range servers {
+			before = append(before, s.Stats().Requests)
+		}
+		ask(workers, requests/workers)
 		row := Variant{Measured: map[string]any{"requests": requests, "failed": int(failed.Load())}}
 		least := 100
 		for i, s := range servers {
-			share := s.Stats().Requests * 100 / requests
+			share := (s.Stats().Requests - before[i]) * 100 / requests
 			row.Measured[fmt.Sprintf("share_%d_%%", i+1)] = share
 			least = min(least, share)
 		}
