@@ -59,7 +59,7 @@ func runErrors(ctx context.Context, s *session) error {
 		{"net/http, CloseIdleConnections", theirsShutDown, map[string]any{"requests": shutdownCalls, "served": shutdownCalls, "later": "served"}},
 
 		{"berth, starved, not retried", starvedCallers(true, func(err error) bool { return !errors.As(err, new(*berth.AcquireTimeoutError)) }),
-			map[string]any{"callers": errorCallers, "tries": errorCallers, "failed": errorCallers, "received": 0, "error": "contains GET /monthly-report"}},
+			map[string]any{"callers": errorCallers, "tries": errorCallers, "failed": errorCallers, "received": 0, "oldest_lease": "contains GET /monthly-report"}},
 		{"berth, starved, retried", starvedCallers(true, func(error) bool { return true }),
 			map[string]any{"callers": errorCallers, "tries": errorCallers * againTries, "failed": errorCallers, "received": 0}},
 		{"net/http, starved, retried", starvedCallers(false, func(error) bool { return true }),
@@ -328,6 +328,11 @@ func starvedCallers(ours bool, retry func(error) bool) func(context.Context, *se
 			"received": srv.Stats().Requests - 1, "wall_ms": ms(time.Since(start))}}
 		if said != nil {
 			row.Measured["error"] = anonymous(said.Error(), srv)
+			for line := range strings.Lines(said.Error()) {
+				if lease, is := strings.CutPrefix(strings.TrimSpace(line), "oldest lease "); is {
+					row.Measured["oldest_lease"] = lease
+				}
+			}
 		}
 		return row, nil
 	}
