@@ -98,7 +98,8 @@ func Experiments() []Experiment {
 		churnExperiment(), tcpStatesExperiment(), kneeExperiment(),
 		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment(),
 		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment(),
-		silenceExperiment(), dialStormExperiment(), sysctlsExperiment(), backlogExperiment(), conntrackExperiment(), sentAgainExperiment(), http2Experiment(), errorsExperiment(), proxiesExperiment(), boundsExperiment()}
+		silenceExperiment(), dialStormExperiment(), sysctlsExperiment(), backlogExperiment(), conntrackExperiment(),
+		sentAgainExperiment(), http2Experiment(), errorsExperiment(), proxiesExperiment(), boundsExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

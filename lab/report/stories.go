@@ -489,6 +489,8 @@ func storyOf(name string) story {
 			plots: []plot{
 				{title: "Requests that failed", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "failed", label: clientless},
 				{title: "Packets dropped", caption: "Rows without a client’s name are net/http with a connection a request.", bars: "dropped", label: clientless},
+			},
+		}
 	case "sent-again":
 		return story{
 			codes: []string{"BERTH1009", "BERTH1012", "BERTH2024", "BERTH1008", "BERTH1007", "BERTH1015", "BERTH2033"},
