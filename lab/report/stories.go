@@ -405,8 +405,9 @@ func storyOf(name string) story {
 			plots: []plot{
 				{title: "Requests that failed", caption: "Counted up, over one HTTP/2 connection that dies early on. A line that turns flat has found it out.", series: []string{"failed"}, as: "step", x: "s", y: "failed requests",
 					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "HTTP/2, dead") }, panel: func(v lab.Variant) string { return before(" HTTP/2")(v, "") }, label: func(v lab.Variant, _ string) string { return after("HTTP/2, ")(v) }},
-				{title: "First requests after a pause that failed", bars: "first_failed", as: "bars", y: "requests",
-					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "dropped after") }},
+				{title: "First requests after a pause that failed", caption: "Something in between drops what comes after 1.5 s without use.", bars: "first_failed", as: "bars", y: "requests",
+					label: func(v lab.Variant, _ string) string { return strings.Replace(v.Name, ", dropped after 1.5 s", "", 1) },
+					only:  func(v lab.Variant) bool { return strings.Contains(v.Name, "dropped after") }},
 				{title: "Connects that nobody answers", caption: "In SYN_SENT, as the kernel shows them. Each panel has its own axes.", series: []string{"connects in flight"}, as: "step", x: "s", y: "connects", panel: byName, own: true,
 					only: func(v lab.Variant) bool { return strings.Contains(v.Name, "to the SYN") }},
 			},
