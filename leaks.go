@@ -263,7 +263,7 @@ func (t *Transport) callSite(l *pool.Lease) *pool.Site {
 	s := &pool.Site{Tag: tag}
 	s.N = runtime.Callers(3, s.PCs[:])
 	l.SetSite(s)
-	t.inUse.Add(tag, 4)
+	t.inUse.Add(tag, 5)
 	// A transport that is dropped takes its leases along.
 	runtime.AddCleanup(s, func(tag *inUseTag) { inUseProfile().Remove(tag) }, tag)
 	return s
