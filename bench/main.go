@@ -135,7 +135,7 @@ func (o options) run(ctx context.Context, picked []scenario) (*report, error) {
 		d.rounds, d.divide = 3, 4
 	}
 	if o.gate {
-		d.rounds, d.divide = 3, 4
+		d.rounds, d.divide = 5, 4
 	}
 	r := &report{Env: here(), Rounds: d.rounds}
 	for _, s := range picked {
