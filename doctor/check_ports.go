@@ -129,15 +129,14 @@ func (e *exam) owners(roads map[road]*traffic) {
 	}
 }
 
-// guess returns the process that had short-lived sockets, servers of that place aside,
-// who have as many; 0 when none had two, or more than one comes into question.
+// guess returns the process that had short-lived sockets; 0 when none had two, when more
+// than one comes into question, or on a road within this host: its server has as many, and
+// may be the client as well. A wrong name is worse than none.
 func (e *exam) guess(k road) int {
-	short := maps.Clone(e.b.Short)
-	for _, s := range e.b.Sockets {
-		if s.State == sockets.Listen && s.Local.Port() == k.to.Port() {
-			delete(short, s.PID)
-		}
+	if k.to.Addr().IsLoopback() || k.to.Addr() == k.from {
+		return 0
 	}
+	short := maps.Clone(e.b.Short)
 	pid := most(short)
 	best := short[pid]
 	delete(short, pid)

@@ -240,7 +240,7 @@ func TestFindings(t *testing.T) {
 			both(a, b, listener("127.0.0.1:8080", 0, 128))
 			b.Sockets = append(b.Sockets, some(60, sockets.TimeWait, 0, local, 40000)...)
 			b.Short = map[int]int{10: 50, 12: 5}
-		}, "BERTH2002", Warn, Subject{12, "node", "127.0.0.1:8080", "TIME_WAIT", 60, 0}, nil},
+		}, "BERTH2002", Warn, Subject{Destination: "127.0.0.1:8080", State: "TIME_WAIT", Count: 60}, []string{"not seen"}},
 		{"two that come into question", func(a, b *Sample) {
 			b.Sockets = some(60, sockets.TimeWait, 0, there, 40000)
 			b.Short = map[int]int{11: 3, 12: 5}
