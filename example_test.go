@@ -1,9 +1,11 @@
 package berth_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -163,4 +165,24 @@ func ExampleTransport_Group() {
 	resp.Body.Close()
 	fmt.Println(tr.Groups(), tr.CloseGroup("tenant 7"))
 	// Output: [tenant 7] true
+}
+
+// What a program's pools do can be read from outside: berth doctor --from does so.
+func ExampleTransport_Handler() {
+	tr := &berth.Transport{}
+	defer tr.Close()
+	debug := httptest.NewServer(tr.Handler()) // in a program: http.ListenAndServe("127.0.0.1:6061", tr.Handler())
+	defer debug.Close()
+
+	resp, err := http.Get(debug.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var report berth.Report
+	if err := json.NewDecoder(resp.Body).Decode(&report); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("schema", report.Schema, "with", len(report.Endpoints), "endpoints")
+	// Output: schema 1 with 0 endpoints
 }
