@@ -66,22 +66,25 @@ type History struct {
 
 // Aim is the address that a dial begins with. Until it is released it counts as one
 // connection more there, so that dials at once do not all take the address that has fewest.
-type Aim struct {
+type Aim struct{ on *aimed } // small: most dials have no choice
+
+type aimed struct {
 	at netip.AddrPort
 	of *History
 }
 
 // Release takes the aim back. It may be called more than once.
 func (a *Aim) Release() {
-	if a.of == nil {
+	if a.on == nil {
 		return
 	}
-	a.of.mu.Lock()
-	defer a.of.mu.Unlock()
-	if a.of.aims[a.at]--; a.of.aims[a.at] == 0 {
-		delete(a.of.aims, a.at)
+	h, at := a.on.of, a.on.at
+	a.on = nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.aims[at]--; h.aims[at] == 0 {
+		delete(h.aims, at)
 	}
-	a.of = nil
 }
 
 // familyMemory is how long the outcome of a race between the families counts.
@@ -103,12 +106,12 @@ func (h *History) order(ips []netip.Addr, port uint16, rank func(netip.AddrPort)
 		four = !h.six
 	}
 	out := interleave(ips, port, turn, four, func(a netip.AddrPort) int { return rank(a) + h.aims[a] })
-	if aim != nil && aim.of == nil {
+	if aim != nil && aim.on == nil {
 		if h.aims == nil {
 			h.aims = map[netip.AddrPort]int{}
 		}
-		aim.at, aim.of = out[0], h
-		h.aims[aim.at]++
+		aim.on = &aimed{out[0], h}
+		h.aims[out[0]]++
 	}
 	return out
 }
