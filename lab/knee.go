@@ -108,7 +108,7 @@ func runKnee(ctx context.Context, s *session) error {
 	loads, length := []float64{0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2}, 4*time.Second
 	switch s.scale {
 	case Quick:
-		loads, length = []float64{0.5, 0.9, 1.2}, 1500*time.Millisecond
+		length = time.Second
 	case Full:
 		loads, length = []float64{0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2}, 30*time.Second
 	}
