@@ -1,6 +1,7 @@
 package berth
 
 import (
+	"cmp"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -38,6 +39,12 @@ type LeakSite struct {
 	Reclaimed uint64 `json:"reclaimed"`
 }
 
+// leakCount is a LeakSite, and how often its bodies were read after all.
+type leakCount struct {
+	LeakSite
+	back uint64
+}
+
 // bodyWatch looks once a second after the response bodies that callers have had for longer
 // than that. It has neither timer nor goroutine while there are none.
 type bodyWatch struct {
@@ -48,7 +55,7 @@ type bodyWatch struct {
 	forgotten []*pool.Watch
 	ticking   bool
 	timer     *time.Timer
-	sites     map[[2]string]*LeakSite // by endpoint and site
+	sites     map[[2]string]*leakCount // by endpoint and site
 
 	// Of the goroutine at work, which is one at a time.
 	collectAt   int64 // no collection is asked for before
@@ -172,7 +179,7 @@ func (ep *endpoint) leak(state string, l pool.LeaseInfo) {
 		tr.Leak(LeakInfo{Endpoint: ep.name, State: state, Lease: info})
 	}
 	log := f.config.Logger
-	if log == nil || !first && state != "back" {
+	if log == nil || !first {
 		return
 	}
 	args := []any{"endpoint", ep.name, "method", info.Method, "path", info.Path, "held", round(info.Held), "site", info.Site, "code", "BERTH1018"}
@@ -197,15 +204,15 @@ func (b *bodyWatch) count(endpoint, site, state string) (first bool) {
 			return false
 		}
 		if b.sites == nil {
-			b.sites = map[[2]string]*LeakSite{}
+			b.sites = map[[2]string]*leakCount{}
 		}
-		s = &LeakSite{Endpoint: endpoint, Site: site}
+		s = &leakCount{LeakSite: LeakSite{Endpoint: endpoint, Site: site}}
 		b.sites[key] = s
 	}
 	n := &s.Suspected
 	switch state {
 	case "back":
-		return false
+		n = &s.back
 	case "reclaimed":
 		n = &s.Reclaimed
 	}
@@ -221,16 +228,11 @@ func (t *Transport) Leaks() []LeakSite {
 	defer b.mu.Unlock()
 	list := make([]LeakSite, 0, len(b.sites))
 	for _, s := range b.sites {
-		list = append(list, *s)
+		list = append(list, s.LeakSite)
 	}
 	slices.SortFunc(list, func(a, b LeakSite) int {
-		switch {
-		case a.Reclaimed != b.Reclaimed:
-			return int(b.Reclaimed - a.Reclaimed)
-		case a.Suspected != b.Suspected:
-			return int(b.Suspected - a.Suspected)
-		}
-		return strings.Compare(a.Endpoint+"\n"+a.Site, b.Endpoint+"\n"+b.Site)
+		return cmp.Or(cmp.Compare(b.Reclaimed, a.Reclaimed), cmp.Compare(b.Suspected, a.Suspected),
+			strings.Compare(a.Endpoint+"\n"+a.Site, b.Endpoint+"\n"+b.Site))
 	})
 	return list
 }
