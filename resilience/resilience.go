@@ -1,8 +1,12 @@
 package resilience
 
 import (
+	"cmp"
+	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/berth-go/berth"
 )
 
 // Handler wraps a RoundTripper.
@@ -57,4 +61,137 @@ func Standard() Config {
 // queues nor is made of a request that may not be received twice, and hedges have a budget.
 func StandardHedging() Config {
 	return Config{Total: &Timeout{}, Hedge: &Hedge{}, Concurrency: &Concurrency{PerEndpoint: true}, Breaker: &Breaker{}, Attempt: &Timeout{}}
+}
+
+// Handler returns the function that wraps a RoundTripper in the pipeline. The error is a
+// *berth.ConfigError.
+func (c Config) Handler() (Handler, error) {
+	if err := c.preset(); err != nil {
+		return nil, err
+	}
+	c.fill()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	var (
+		inner []Handler // the outermost last
+		first error
+	)
+	add := func(h Handler, err error) {
+		if first == nil {
+			first = err
+		}
+		inner = append(inner, h)
+	}
+	limits := func() {
+		if c.Concurrency != nil {
+			add(c.Concurrency.Handler())
+		}
+		if c.Rate != nil {
+			add(c.Rate.Handler())
+		}
+	}
+	if c.Attempt != nil {
+		add(c.Attempt.Handler())
+	}
+	if c.Breaker != nil {
+		add(c.Breaker.Handler())
+	}
+	if c.Hedge != nil {
+		limits()
+		add(c.Hedge.Handler())
+	}
+	if c.Retry != nil {
+		add(c.Retry.Handler())
+	}
+	if c.Total != nil {
+		add(c.Total.Handler())
+	}
+	if c.Hedge == nil {
+		limits()
+	}
+	if first != nil {
+		return nil, first
+	}
+	return func(rt http.RoundTripper) http.RoundTripper {
+		for _, h := range inner {
+			rt = h(rt)
+		}
+		return rt
+	}, nil
+}
+
+// preset fills in what the preset has and c leaves out.
+func (c *Config) preset() error {
+	var p Config
+	switch c.Preset {
+	case "":
+	case "standard":
+		p = Standard()
+	case "hedging":
+		p = StandardHedging()
+	default:
+		return &berth.ConfigError{Field: "Preset", Reason: fmt.Sprintf("%q is none of standard, hedging", c.Preset)}
+	}
+	c.Rate = cmp.Or(c.Rate, p.Rate)
+	c.Concurrency = cmp.Or(c.Concurrency, p.Concurrency)
+	c.Total = cmp.Or(c.Total, p.Total)
+	c.Retry = cmp.Or(c.Retry, p.Retry)
+	c.Hedge = cmp.Or(c.Hedge, p.Hedge)
+	c.Breaker = cmp.Or(c.Breaker, p.Breaker)
+	c.Attempt = cmp.Or(c.Attempt, p.Attempt)
+	return nil
+}
+
+// fill makes copies of the strategies, with what is theirs by their place in the pipeline.
+func (c *Config) fill() {
+	c.Total = timeoutIn(c.Total, "total", defaultTotal, c.Trace)
+	c.Attempt = timeoutIn(c.Attempt, "attempt", defaultAttempt, c.Trace)
+	c.Rate = traced(c.Rate, func(r *Rate) **Trace { return &r.Trace }, c.Trace)
+	c.Concurrency = traced(c.Concurrency, func(s *Concurrency) **Trace { return &s.Trace }, c.Trace)
+	c.Retry = traced(c.Retry, func(r *Retry) **Trace { return &r.Trace }, c.Trace)
+	c.Hedge = traced(c.Hedge, func(h *Hedge) **Trace { return &h.Trace }, c.Trace)
+	c.Breaker = traced(c.Breaker, func(b *Breaker) **Trace { return &b.Trace }, c.Trace)
+}
+
+func timeoutIn(t *Timeout, scope string, def time.Duration, trace *Trace) *Timeout {
+	if t = traced(t, func(t *Timeout) **Trace { return &t.Trace }, trace); t != nil {
+		t.scope = scope
+		t.After = cmp.Or(t.After, def)
+	}
+	return t
+}
+
+// traced returns a copy of a strategy that has a trace; nil for nil.
+func traced[S any](s *S, field func(*S) **Trace, trace *Trace) *S {
+	if s == nil {
+		return nil
+	}
+	own := *s
+	f := field(&own)
+	*f = cmp.Or(*f, trace)
+	return &own
+}
+
+// validate compares the strategies with each other, by .NET's rules.
+func (c *Config) validate() error {
+	total, attempt := c.Total.length(), c.Attempt.length()
+	switch {
+	case total > 0 && attempt > total:
+		return &berth.ConfigError{Field: "Attempt.After", Reason: fmt.Sprintf("%v is more than Total.After, which is %v", attempt, total)}
+	case c.Breaker != nil && attempt > 0 && c.Breaker.window() < 2*attempt:
+		return &berth.ConfigError{Field: "Breaker.Window", Reason: fmt.Sprintf("%v is less than twice Attempt.After, which is %v: slow attempts would end in another window than they began in",
+			c.Breaker.window(), attempt)}
+	case c.Hedge != nil && total > 0 && c.Hedge.longest() > total:
+		return &berth.ConfigError{Field: "Hedge.Delay", Reason: fmt.Sprintf("the last hedge would begin after %v, and Total.After is %v", c.Hedge.longest(), total)}
+	}
+	return nil
+}
+
+// length returns the time that t allows; 0 for no bound.
+func (t *Timeout) length() time.Duration {
+	if t == nil {
+		return 0
+	}
+	return max(t.After, 0)
 }
