@@ -185,6 +185,10 @@ func (r *Registry) plan(old *state, cfg *Config) (map[string]plan, map[string]st
 		if name == "" {
 			return nil, nil, &berth.ConfigError{Field: field, Reason: "has no name"}
 		}
+		own := cfg.Clients[name]
+		if err := own.knows(field); err != nil {
+			return nil, nil, err
+		}
 		s := cfg.effective(name)
 		base, err := s.validate(field)
 		if err != nil {

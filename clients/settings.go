@@ -166,6 +166,16 @@ func canonical(h http.Header) http.Header {
 	return out
 }
 
+// knows names what Set has that is no field.
+func (s *Settings) knows(field string) error {
+	for _, name := range s.Set {
+		if !slices.Contains(settingNames(), name) {
+			return &berth.ConfigError{Field: field + ".Set", Reason: fmt.Sprintf("no setting %q; known are %s", name, strings.Join(settingNames(), ", "))}
+		}
+	}
+	return nil
+}
+
 // validate names the first field that makes no sense. field is that of the settings.
 func (s *Settings) validate(field string) (base *url.URL, err error) {
 	bad := func(name, format string, args ...any) error {
@@ -197,11 +207,6 @@ func (s *Settings) validate(field string) (base *url.URL, err error) {
 			if !httpguts.ValidHeaderFieldValue(v) {
 				return nil, bad("Header", "%s has a value with a character that is not allowed", name)
 			}
-		}
-	}
-	for _, name := range s.Set {
-		if !slices.Contains(settingNames(), name) {
-			return nil, bad("Set", "no setting %q; known are %s", name, strings.Join(settingNames(), ", "))
 		}
 	}
 	for i, h := range slices.Concat(s.Handlers, s.AttemptHandlers) {
