@@ -1,9 +1,15 @@
 package resilience
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
+
+	"github.com/berth-go/berth"
 )
 
 // Trace is told what strategies do. A nil function costs nothing. Functions are called on
@@ -88,10 +94,84 @@ type Attempt struct {
 	Hedge      bool          // it ran beside another
 }
 
-// endpoint names where a request goes, without what identifies a user.
+// text is an attempt in a line.
+func (a *Attempt) text() string {
+	name := fmt.Sprint(a.N)
+	if a.Hedge {
+		name += " (hedge)"
+	}
+	met := "no outcome"
+	switch {
+	case a.Err != nil:
+		met = firstLine(a.Err)
+	case a.Status != 0:
+		met = strings.TrimSpace(fmt.Sprint(a.Status, " ", http.StatusText(a.Status)))
+		if a.RetryAfter >= 0 {
+			met += fmt.Sprintf(", Retry-After %v", brief(a.RetryAfter))
+		}
+	}
+	return fmt.Sprintf("%s: at %v, for %v: %s", name, brief(a.Start), brief(a.Duration), met)
+}
+
+// newAttempt describes an attempt that has ended.
+func newAttempt(n int, start, took time.Duration, resp *http.Response, err error, now time.Time) Attempt {
+	a := Attempt{N: n, Start: start, Duration: took, Err: err, RetryAfter: -1, Sent: !berth.NotSent(err)}
+	if resp != nil {
+		a.Status = resp.StatusCode
+		if d, asked := retryAfter(resp, now); asked {
+			a.RetryAfter = d
+		}
+	}
+	if e, is := errors.AsType[*berth.AcquireTimeoutError](err); is {
+		a.Waited = e.Waited
+	} else if _, is := errors.AsType[*berth.DialError](err); is {
+		a.Waited = took
+	}
+	return a
+}
+
+type attemptKey struct{}
+
+// AttemptOf returns which attempt of its request a RoundTripper sees, by the request's
+// context: 1 is the first, and what no strategy has sent again. Of several strategies, the
+// innermost that has sent it again tells.
+func AttemptOf(ctx context.Context) int {
+	if n, has := ctx.Value(attemptKey{}).(int); has {
+		return n
+	}
+	return 1
+}
+
+func withAttempt(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, attemptKey{}, n)
+}
+
+// endpointName is where a request goes, without what identifies a user.
 func endpointName(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
 // endpointKey tells endpoints apart.
 type endpointKey struct{ scheme, host string }
 
 func keyOf(req *http.Request) endpointKey { return endpointKey{req.URL.Scheme, req.URL.Host} }
+
+// methodOf, endpointOf and pathOf are a request's for people.
+func methodOf(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
+}
+
+func endpointOf(req *http.Request) string {
+	if req.URL == nil {
+		return ""
+	}
+	return endpointName(req.URL)
+}
+
+func pathOf(req *http.Request) string {
+	if req.URL == nil {
+		return ""
+	}
+	return clip(req.URL.EscapedPath())
+}
