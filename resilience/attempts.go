@@ -202,7 +202,7 @@ func starvation(err error) *berth.Starvation {
 func (e *AttemptsError) advice() string {
 	switch e.Stopped {
 	case stoppedBudget:
-		return fmt.Sprintf("the retry budget is used up, %.3g%% of the requests: the server fails many of them, and more attempts would keep it down", 100*e.ratio)
+		return fmt.Sprintf("the %s budget is used up, %.3g%% of the requests: the server fails many of them, and more attempts would keep it down", e.Strategy, 100*e.ratio)
 	case stoppedDeadline:
 		if e.wait > 0 {
 			return fmt.Sprintf("the next attempt was due in %v, and the deadline is in %v: give the request more time, or wait less", brief(e.wait), brief(max(e.left, 0)))
