@@ -1,33 +1,10 @@
 package resilience
 
 import (
-	"context"
 	"net/http"
 	"time"
 )
 
-type forward struct{ next http.RoundTripper }
-
-func (f forward) CloseIdleConnections()     {}
-func (f forward) Unwrap() http.RoundTripper { return f.next }
-
-type Budget struct {
-	Ratio        float64 `json:"ratio"`
-	MinPerSecond float64 `json:"min_per_second"`
-}
-
-type Retry struct {
-	MaxRetries       int                                       `json:"max_retries"`
-	Backoff          string                                    `json:"backoff"`
-	Delay            time.Duration                             `json:"delay"`
-	MaxDelay         time.Duration                             `json:"max_delay"`
-	NoJitter         bool                                      `json:"no_jitter"`
-	IgnoreRetryAfter bool                                      `json:"ignore_retry_after"`
-	Unsafe           bool                                      `json:"unsafe"`
-	Budget           Budget                                    `json:"budget"`
-	Retryable        func(resp *http.Response, err error) bool `json:"-"`
-	Trace            *Trace                                    `json:"-"`
-}
 type Breaker struct {
 	FailureRatio float64                                   `json:"failure_ratio"`
 	MinRequests  int                                       `json:"min_requests"`
@@ -60,11 +37,9 @@ type Hedge struct {
 
 func none(rt http.RoundTripper) http.RoundTripper { return rt }
 
-func (Retry) Handler() (Handler, error)       { return none, nil }
 func (Breaker) Handler() (Handler, error)     { return none, nil }
 func (Concurrency) Handler() (Handler, error) { return none, nil }
 func (Rate) Handler() (Handler, error)        { return none, nil }
 func (Hedge) Handler() (Handler, error)       { return none, nil }
 func (*Breaker) window() time.Duration        { return time.Hour }
 func (*Hedge) longest() time.Duration         { return 0 }
-func AttemptOf(context.Context) int           { return 1 }
