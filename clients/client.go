@@ -45,12 +45,12 @@ func (c *Client) NewRequest(ctx context.Context, method, ref string, body io.Rea
 		if errors.As(err, &e) {
 			err = e.Err // the rest of it has the whole reference
 		}
-		return nil, &berth.RequestError{Reason: fmt.Sprintf("clients: %s: reference: %v", c.name, err)}
+		return nil, &berth.RequestError{Reason: fmt.Sprintf("berth: client %s: reference: %v", c.name, err)}
 	}
 	switch {
 	case u.IsAbs():
 	case base == nil:
-		return nil, &berth.RequestError{Reason: fmt.Sprintf("clients: %s has no base URL, which %q is relative to", c.name, u.Path)}
+		return nil, &berth.RequestError{Reason: fmt.Sprintf("berth: client %s has no base URL, which %q is relative to", c.name, u.Path)}
 	default:
 		u = base.ResolveReference(u)
 	}
@@ -67,7 +67,7 @@ func (c *Client) checkRedirect(_ *http.Request, via []*http.Request) error {
 		n = defaultMaxRedirects
 	}
 	if len(via) > n {
-		return fmt.Errorf("clients: %s: stopped after %d redirects", c.name, n)
+		return fmt.Errorf("berth: client %s: stopped after %d redirects", c.name, n)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (f *follower) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, &berth.RequestError{Reason: fmt.Sprintf("clients: %s: %q is relative; make the request with NewRequest of Registry.Named, which knows the base URL", f.name, req.URL.Path)}
+		return nil, &berth.RequestError{Reason: fmt.Sprintf("berth: client %s: %q is relative; make the request with NewRequest of Registry.Named, which knows the base URL", f.name, req.URL.Path)}
 	}
 	p := f.now.Load()
 	if p.closers == nil {

@@ -296,13 +296,13 @@ const maxListed = 20
 
 func (e *UnknownClientError) Error() string {
 	if len(e.Known) == 0 {
-		return fmt.Sprintf("clients: no client %q: none is configured [BERTH1025]", e.Name)
+		return fmt.Sprintf("berth: no client %q: none is configured [BERTH1025]", e.Name)
 	}
 	list, more := e.Known, ""
 	if len(list) > maxListed {
 		list, more = list[:maxListed], fmt.Sprintf(" and %d more", len(list)-maxListed)
 	}
-	return fmt.Sprintf("clients: no client %q; there are %s%s [BERTH1025]", e.Name, strings.Join(list, ", "), more)
+	return fmt.Sprintf("berth: no client %q; there are %s%s [BERTH1025]", e.Name, strings.Join(list, ", "), more)
 }
 
 // Code returns BERTH1025.

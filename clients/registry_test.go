@@ -81,7 +81,7 @@ func TestClientIsTheSameEachTime(t *testing.T) {
 	}
 	_, err = reg.Client("Github")
 	var unknown *clients.UnknownClientError
-	if !errors.As(err, &unknown) || err.Error() != `clients: no client "Github"; there are github, stripe [BERTH1025]` {
+	if !errors.As(err, &unknown) || err.Error() != `berth: no client "Github"; there are github, stripe [BERTH1025]` {
 		t.Errorf("%v", err)
 	}
 	defer func() {

@@ -20,7 +20,7 @@ func (f forward) CloseIdleConnections() {
 // Unwrap returns the RoundTripper below.
 func (f forward) Unwrap() http.RoundTripper { return f.next }
 
-var errNoResponse = errors.New("resilience: the RoundTripper below returned neither a response nor an error")
+var errNoResponse = errors.New("berth: the RoundTripper below returned neither a response nor an error")
 
 // send makes an attempt, and holds what comes back to the contract of RoundTrip: either a
 // response or an error.

@@ -154,7 +154,7 @@ func (e *TimeoutError) Error() string {
 	if e.Scope != "" {
 		what = e.Scope + " timeout"
 	}
-	return fmt.Sprintf("resilience: %s: %s of %v [BERTH1019]%s", e.Endpoint, what, e.After, e.met())
+	return fmt.Sprintf("berth: %s: %s of %v [BERTH1019]%s", e.Endpoint, what, e.After, e.met())
 }
 
 // met tells what the request was at when it was ended, if that says more than that it was.

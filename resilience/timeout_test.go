@@ -65,7 +65,7 @@ func TestTimeoutEndsWhatIsLate(t *testing.T) {
 		if !errors.As(err, &late) || !errors.Is(err, context.DeadlineExceeded) || !late.Timeout() || late.Elapsed != time.Second {
 			t.Fatalf("%#v", err)
 		}
-		if want := "resilience: http://api.example: timeout of 1s [BERTH1019]"; err.Error() != want {
+		if want := "berth: http://api.example: timeout of 1s [BERTH1019]"; err.Error() != want {
 			t.Errorf("%q, want %q", err, want)
 		}
 		if len(rejected) != 1 || rejected[0] != (RejectInfo{"http://api.example", "timeout", "total"}) {
