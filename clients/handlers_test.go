@@ -186,7 +186,7 @@ func TestLog(t *testing.T) {
 }
 
 // C65: what the log, and telemetry, call an outcome.
-func TestErrorType(t *testing.T) {
+func TestC65ErrorType(t *testing.T) {
 	response := func(status int) *http.Response { return &http.Response{StatusCode: status} }
 	for _, tc := range []struct {
 		resp *http.Response
@@ -211,7 +211,7 @@ func (w *wrapping) Error() string { return "wrapped" }
 func (w *wrapping) Unwrap() error { return w.err }
 
 // C66: a redirect is two requests, to the log as to telemetry.
-func TestRedirectIsTwoRequests(t *testing.T) {
+func TestC66RedirectIsTwoRequests(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/a" {
 			http.Redirect(w, r, "/b?token=s3cret", http.StatusFound)

@@ -345,7 +345,7 @@ func closing(n *atomic.Int32) clients.Handler {
 
 // C67: a replaced pipeline is ended when its last request is, body included, and not
 // before; the new one serves at once. Without a change the same one goes on.
-func TestReplacedPipelineEndsWithItsLastRequest(t *testing.T) {
+func TestC67ReplacedPipelineEndsWithItsLastRequest(t *testing.T) {
 	release := make(chan struct{})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
