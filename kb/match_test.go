@@ -106,10 +106,18 @@ func TestSpecificBeforeGeneral(t *testing.T) {
 func TestOwnMessagesWithoutACode(t *testing.T) {
 	for text, code := range map[string]string{
 		"berth: https://a: connection broken before the request was sent: EOF": "BERTH1012",
-		"berth: transport is closed":                                                       "BERTH1013",
-		"berth: config: Policy.MaxConns: is negative":                                      "BERTH1010",
-		`berth: no room for group "x": 1000 groups are in use (limit: MaxGroups)`:          "BERTH1017",
-		"proxy http://p:3128 does not connect to a:443: 407 Proxy Authentication Required": "BERTH1014",
+		"berth: transport is closed":                                                                                                  "BERTH1013",
+		"berth: config: Policy.MaxConns: is negative":                                                                                 "BERTH1010",
+		`berth: no room for group "x": 1000 groups are in use (limit: MaxGroups)`:                                                     "BERTH1017",
+		"proxy http://p:3128 does not connect to a:443: 407 Proxy Authentication Required":                                            "BERTH1014",
+		"resilience: https://a: attempt timeout of 10s":                                                                               "BERTH1019",
+		"berth: retry: GET https://a/b: 4 attempts in 3.2s":                                                                           "BERTH1020",
+		"berth: circuit to https://a is open: 12 of 100 requests had failed when it opened 1s ago, and the next is let through in 4s": "BERTH1021",
+		"berth: request to https://a refused by the limit of rate (20 a second, burst 20)":                                            "BERTH1022",
+		"berth: request to https://a gave up after 1s by the limit of concurrency (10 at once, 5 waiting)":                            "BERTH1022",
+		"berth: https://a at 10.0.0.1:443 is not allowed: 10.0.0.1 is private (10.0.0.0/8)":                                           "BERTH1023",
+		"berth: no connection to https://a is free, and the request is not to queue":                                                  "BERTH1024",
+		`clients: no client "a"; there are b, c`:                                                                                      "BERTH1025",
 	} {
 		if hits := Match(text); len(hits) == 0 || hits[0].Entry.Code != code {
 			t.Errorf("%q: %v, want %s", text, hits, code)
