@@ -1,4 +1,3 @@
 package resilience
 
-type LimitError struct{ error }
 type CircuitOpenError struct{ error }
