@@ -1,3 +1,4 @@
 package resilience
 
-type CircuitOpenError struct{ error }
+type Retry struct{}
+type Hedge struct{}
