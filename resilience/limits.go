@@ -1,4 +1,4 @@
 package resilience
 
+// Retry is a stand-in.
 type Retry struct{}
-type Hedge struct{}
