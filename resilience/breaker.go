@@ -37,8 +37,8 @@ import (
 // Unlike .NET's it has a circuit for each endpoint, at most 4,096 (those unused the
 // longest are forgotten), and lets a second trial through only when the first has ended.
 type Breaker struct {
-	// FailureRatio is the part of requests whose failure opens the circuit, above 0 and at
-	// most 1. Default 0.1.
+	// FailureRatio is the part of requests whose failure opens the circuit, at most 1.
+	// Default 0.1; negative: it never opens.
 	FailureRatio float64 `json:"failure_ratio"`
 
 	// MinRequests is how many have to have ended within Window for it to open. At least 2;
@@ -86,14 +86,17 @@ func (b Breaker) Handler() (Handler, error) {
 		b.Break = defaultBreak
 	}
 	switch {
-	case !(b.FailureRatio > 0 && b.FailureRatio <= 1):
-		return nil, &berth.ConfigError{Field: "Breaker.FailureRatio", Reason: "must be above 0 and at most 1"}
+	case !(b.FailureRatio <= 1):
+		return nil, &berth.ConfigError{Field: "Breaker.FailureRatio", Reason: "must be at most 1"}
 	case b.MinRequests < 2:
 		return nil, &berth.ConfigError{Field: "Breaker.MinRequests", Reason: "must be at least 2"}
 	case b.Window < minBreakerTime:
 		return nil, &berth.ConfigError{Field: "Breaker.Window", Reason: "must be at least 500ms"}
 	case b.Break < minBreakerTime:
 		return nil, &berth.ConfigError{Field: "Breaker.Break", Reason: "must be at least 500ms"}
+	}
+	if b.FailureRatio < 0 {
+		return func(next http.RoundTripper) http.RoundTripper { return next }, nil
 	}
 	circuits := newPerEndpoint(b.circuit, nil)
 	return func(next http.RoundTripper) http.RoundTripper {

@@ -309,7 +309,6 @@ func TestBreakerValidates(t *testing.T) {
 		b     Breaker
 		field string
 	}{
-		{Breaker{FailureRatio: -0.1}, "Breaker.FailureRatio"},
 		{Breaker{FailureRatio: 1.1}, "Breaker.FailureRatio"},
 		{Breaker{MinRequests: 1}, "Breaker.MinRequests"},
 		{Breaker{MinRequests: -1}, "Breaker.MinRequests"},

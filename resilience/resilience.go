@@ -176,14 +176,18 @@ func traced[S any](s *S, field func(*S) **Trace, trace *Trace) *S {
 // validate compares the strategies with each other, by .NET's rules.
 func (c *Config) validate() error {
 	total, attempt := c.Total.length(), c.Attempt.length()
-	switch {
-	case total > 0 && attempt > total:
+	if attempt > total && total > 0 {
 		return &berth.ConfigError{Field: "Attempt.After", Reason: fmt.Sprintf("%v is more than Total.After, which is %v", attempt, total)}
-	case c.Breaker != nil && attempt > 0 && c.Breaker.window() < 2*attempt:
-		return &berth.ConfigError{Field: "Breaker.Window", Reason: fmt.Sprintf("%v is less than twice Attempt.After, which is %v: slow attempts would end in another window than they began in",
-			c.Breaker.window(), attempt)}
-	case c.Hedge != nil && total > 0 && c.Hedge.longest() > total:
-		return &berth.ConfigError{Field: "Hedge.Delay", Reason: fmt.Sprintf("the last hedge would begin after %v, and Total.After is %v", c.Hedge.longest(), total)}
+	}
+	if b := c.Breaker; b != nil && b.FailureRatio >= 0 && attempt > 0 && cmp.Or(b.Window, defaultWindow) < 2*attempt {
+		return &berth.ConfigError{Field: "Breaker.Window", Reason: fmt.Sprintf("%v is less than twice Attempt.After, which is %v: slow attempts would not be counted",
+			cmp.Or(b.Window, defaultWindow), attempt)}
+	}
+	if h := c.Hedge; h != nil && total > 0 {
+		hedges, delay := max(cmp.Or(h.MaxHedges, defaultHedges), 0), max(cmp.Or(h.Delay, defaultHedgeDelay), 0)
+		if last := time.Duration(hedges) * delay; last > total {
+			return &berth.ConfigError{Field: "Hedge.Delay", Reason: fmt.Sprintf("the last hedge would begin after %v, and Total.After is %v", last, total)}
+		}
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (c *timed) expire() {
 		c.mu.Unlock()
 		return
 	}
-	c.late = c.late || c.inner.Err() == nil
+	c.late = c.late || c.parent.Err() == nil
 	cancel := c.cancel
 	c.mu.Unlock()
 	cancel(errLate)
@@ -90,15 +90,19 @@ func (c *timed) Err() error {
 }
 
 // expired reports whether the deadline has passed before the exchange ended, and before
-// the parent did. Once it has, it stays so.
+// the parent did. Once it has, it stays so. It does not wait for the timer, which may be
+// late itself.
 func (c *timed) expired() bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.late || c.settled || c.timer != nil || c.parent.Err() != nil {
-		return c.late
+	if !c.late && !c.settled && c.parent.Err() == nil {
+		c.late = !time.Now().Before(c.deadline)
 	}
-	c.late = !time.Now().Before(c.deadline)
-	return c.late
+	late, cancel := c.late, c.cancel
+	c.mu.Unlock()
+	if late && cancel != nil {
+		cancel(errLate)
+	}
+	return late
 }
 
 // Value returns the parent's. The standard library finds its own context by it.

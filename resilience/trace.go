@@ -152,8 +152,6 @@ func endpointName(u *url.URL) string { return u.Scheme + "://" + u.Host }
 // endpointKey tells endpoints apart.
 type endpointKey struct{ scheme, host string }
 
-func keyOf(req *http.Request) endpointKey { return endpointKey{req.URL.Scheme, req.URL.Host} }
-
 // methodOf, endpointOf and pathOf are a request's for people.
 func methodOf(req *http.Request) string {
 	if req.Method == "" {

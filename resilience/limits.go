@@ -1,4 +1,0 @@
-package resilience
-
-// Retry is a stand-in.
-type Retry struct{}
