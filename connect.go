@@ -18,6 +18,9 @@ import (
 // Dial opens a connection for the pool.
 func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, error) {
 	ctx = gatedTrace(ctx)
+	if g := groupOf(ctx); g.isHasty() { // requests that the caller's functions make are others
+		ctx = context.WithValue(ctx, groupKey{}, newGroup(g.name))
+	}
 	start := ep.t.now()
 	var (
 		f   *inForce
@@ -30,7 +33,7 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 	)
 	defer aim.Release()
 	defer func() { ep.t.portless.CompareAndDelete(ep, &wait) }()
-	for again := true; again; again = err != nil && ep.awaitPort(ctx, err, f, &wait) {
+	for again := true; again; again = err != nil && ep.awaitPort(ctx, slot, err, f, &wait) {
 		f = ep.now.Load() // while it waited for a port there may have come more
 		aim.Release()
 		c, err = ep.connect(ctx, f, &aim)

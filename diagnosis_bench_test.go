@@ -44,7 +44,7 @@ func BenchmarkDiagnosis(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				l, err := ep.acquire(b.Context(), ep.now.Load(), req, nil)
+				l, err := ep.acquire(b.Context(), ep.now.Load(), req, nil, false)
 				if err != nil {
 					b.Fatal(err)
 				}

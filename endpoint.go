@@ -176,6 +176,9 @@ func addrString(a net.Addr) string {
 // Exhausted tells the pool that this host has run out of something.
 func (ep *endpoint) Exhausted(err error) bool { return dial.Exhausted(err) != dial.None }
 
+// Refused tells the pool that AllowAddr did not allow a connection.
+func (ep *endpoint) Refused(err error) bool { return errors.As(err, new(*AddrRefusedError)) }
+
 // Starved is told once, when requests have waited for a second.
 func (ep *endpoint) Starved(s *pool.Snapshot) {
 	log := ep.now.Load().config.Logger

@@ -290,6 +290,9 @@ func (ep *endpoint) dialError(e *pool.DialError) error {
 	if err, ok := e.Err.(tls.RecordHeaderError); ok && e.Backoff == 0 {
 		return err
 	}
+	if r, is := errors.AsType[*AddrRefusedError](e.Err); is {
+		return r
+	}
 	if r := dial.Exhausted(e.Err); r != dial.None {
 		return ep.exhaustedError(r, e.Err)
 	}

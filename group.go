@@ -20,6 +20,7 @@ type Group struct {
 	t                 *Transport // nil in contexts
 	name              string
 	http, https, unix string // an alias's scheme
+	hasty             bool   // in contexts: WithoutQueue
 }
 
 // Group returns the group of that name; "" is the default group, which requests without
@@ -63,6 +64,11 @@ func (g *Group) Name() string {
 // RoundTrip is [Transport.RoundTrip] over the group's connections, whatever group the
 // request's context names.
 func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
+	if groupOf(req.Context()).isHasty() {
+		h := *g
+		h.hasty = true
+		return g.t.roundTripIn(req, &h)
+	}
 	return g.t.roundTripIn(req, g)
 }
 
@@ -90,8 +96,29 @@ type groupKey struct{}
 
 // WithGroup returns a context whose requests belong to the group of that name.
 func WithGroup(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, groupKey{}, newGroup(name))
+	g := newGroup(name)
+	g.hasty = groupOf(ctx).isHasty()
+	return context.WithValue(ctx, groupKey{}, g)
 }
+
+// WithoutQueue returns a context whose requests do not queue: for work that is worth doing
+// only if it is in nobody's way, like a second attempt beside one that runs. Such a request
+// takes a connection that is free, or shares one that has room, or has one opened if every
+// limit allows that now, or takes the one that is being opened and that nobody else needs.
+// Else it fails at once with *WouldQueueError, which costs little and counts as no demand.
+// It waits behind no other request, and not for a limit, a port, the end of a back-off or
+// of a pause; nor is an idle connection of another endpoint closed for it. It may wait for
+// the connection to be opened, up to its context's end; when what it counted on goes to
+// others, it fails then.
+func WithoutQueue(ctx context.Context) context.Context {
+	// One value tells the group too, so that requests look for one.
+	g := newGroup(groupOf(ctx).Name())
+	g.hasty = true
+	return context.WithValue(ctx, groupKey{}, g)
+}
+
+// isHasty says that the context's requests do not queue; g may be nil.
+func (g *Group) isHasty() bool { return g != nil && g.hasty }
 
 // groupOf returns the group that a request's context names; nil is the default group.
 func groupOf(ctx context.Context) *Group {

@@ -301,7 +301,7 @@ func siteOf(s *pool.Site) (site string, stack []string) {
 
 // ours says that a function passes requests on for its caller.
 func ours(function string) bool {
-	for _, p := range [...]string{"net/http.", modulePath + ".", modulePath + "/internal/"} {
+	for _, p := range [...]string{"net/http.", modulePath + ".", modulePath + "/internal/", modulePath + "/clients.", modulePath + "/resilience."} {
 		if strings.HasPrefix(function, p) {
 			return true
 		}

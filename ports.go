@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
+	"github.com/berth-go/berth/internal/pool"
 )
 
 // PortBudget is a number of ports that lie beyond this host, such as those of a gateway
@@ -154,7 +155,7 @@ const refusedPause = 100 * time.Millisecond
 // reports whether it may: a budget has no room, or the kernel gave no port and no
 // connection lives that others could be served by. It ends with ctx. Why it waits is told
 // until the dial has ended: see portText.
-func (ep *endpoint) awaitPort(ctx context.Context, err error, f *inForce, w *portWait) bool {
+func (ep *endpoint) awaitPort(ctx context.Context, slot *pool.Slot, err error, f *inForce, w *portWait) bool {
 	var wait time.Duration
 	busy, is := errors.AsType[*dial.BusyError](err)
 	switch {
@@ -167,6 +168,8 @@ func (ep *endpoint) awaitPort(ctx context.Context, err error, f *inForce, w *por
 	}
 	w.why.Store(&err)
 	ep.t.portless.Store(ep, w)
+	ep.pool.Stalled(slot, true)
+	defer ep.pool.Stalled(slot, false)
 	freed := ep.t.ports.Freed()
 	t := time.NewTimer(wait)
 	defer t.Stop()

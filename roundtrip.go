@@ -27,10 +27,10 @@ import (
 // it went away, is sent again whatever the method, and an idempotent request whose
 // connection was lost up to three times.
 //
-// Errors: *RequestError, *AcquireTimeoutError, *QueueFullError, *DialError (with a
-// *ProxyError in it if a proxy is to blame), *PortsExhaustedError, *ProtocolError,
-// *StreamError, *ResponseHeaderTimeoutError, *ServerClosedError, *ConnError,
-// *ClosedError; the cause of the context when it was cancelled; what the request's
+// Errors: *RequestError, *AcquireTimeoutError, *QueueFullError, *WouldQueueError,
+// *TooManyGroupsError, *DialError (with a *ProxyError in it if a proxy is to blame),
+// *AddrRefusedError, *PortsExhaustedError, *ProtocolError, *StreamError,
+// *ResponseHeaderTimeoutError, *ServerClosedError, *ConnError, *ClosedError; the cause of the context when it was cancelled; what the request's
 // own body said; tls.RecordHeaderError and errors of the network as they are.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.roundTripIn(req, groupOf(req.Context()))
@@ -117,7 +117,7 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group *Group) (
 		x.Head.AbsoluteForm = ep.absolute
 		x.Head.DropProxyAuth = ep.dropsProxyAuth(f, req)
 
-		l, err := ep.acquire(ctx, f, req, x.Trace)
+		l, err := ep.acquire(ctx, f, req, x.Trace, group.isHasty())
 		if err == pool.ErrForgotten {
 			continue
 		}
@@ -193,7 +193,7 @@ func wantsClose(req *http.Request, p *Policy) bool {
 }
 
 // acquire leases a connection for the request.
-func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, trace *httptrace.ClientTrace) (*pool.Lease, error) {
+func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, trace *httptrace.ClientTrace, hasty bool) (*pool.Lease, error) {
 	var gate *traceGate
 	if trace != nil {
 		if trace.GetConn != nil {
@@ -201,7 +201,7 @@ func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, 
 		}
 		ctx, gate = withGate(ctx, trace)
 	}
-	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: h1.LegacyCancel(req)}
+	r := pool.Request{Method: req.Method, Path: req.URL.Path, Cancel: h1.LegacyCancel(req), Hasty: hasty}
 	r.Budget, r.BudgetIsDefault = f.budget, f.budgetIsDefault
 	start := ep.t.now()
 	l, err := ep.pool.Acquire(ctx, start, r)

@@ -260,6 +260,8 @@ func (ep *endpoint) acquireError(err error) error {
 			e.Reason, e.Limit = ReasonQueue, fmt.Sprintf("queue max %d", max(ep.now.Load().pool.MaxWaiters, 0))
 		}
 		return e
+	case err == pool.ErrWouldQueue:
+		return &WouldQueueError{Endpoint: ep.name}
 	case err == pool.ErrClosed:
 		return &ClosedError{}
 	case err == pool.ErrCanceled:

@@ -46,14 +46,16 @@ type DialStats struct {
 	Failed    uint64 `json:"failed"`
 	Cancelled uint64 `json:"cancelled"`
 	Exhausted uint64 `json:"exhausted"` // this host had no port, descriptor or memory left
+	Refused   uint64 `json:"refused"`   // AllowAddr did not allow them
 }
 
 // RejectStats counts requests that got no connection.
 type RejectStats struct {
-	QueueFull uint64 `json:"queue_full"`
-	Backoff   uint64 `json:"backoff"`
-	Timeout   uint64 `json:"timeout"`
-	Closed    uint64 `json:"closed"`
+	QueueFull  uint64 `json:"queue_full"`
+	WouldQueue uint64 `json:"would_queue"` // with WithoutQueue
+	Backoff    uint64 `json:"backoff"`
+	Timeout    uint64 `json:"timeout"`
+	Closed     uint64 `json:"closed"`
 }
 
 // Histogram counts durations in buckets whose bounds double.
@@ -100,8 +102,8 @@ func newStats(p pool.Stats) Stats {
 		Waiting: p.Waiting, OldestWait: p.OldestWait,
 		PeakConns: p.PeakConns, PeakLeased: p.PeakLeased, PeakWaiting: p.PeakWaiting,
 		Requests: p.Requests, Reused: p.Reused,
-		Dials:      DialStats{OK: p.DialsOK, Failed: p.DialsFailed, Cancelled: p.DialsCancelled, Exhausted: p.DialsExhausted},
-		Rejected:   RejectStats{QueueFull: p.RejectedFull, Backoff: p.RejectedBackoff, Timeout: p.TimedOut, Closed: p.RejectedClosed},
+		Dials:      DialStats{OK: p.DialsOK, Failed: p.DialsFailed, Cancelled: p.DialsCancelled, Exhausted: p.DialsExhausted, Refused: p.DialsRefused},
+		Rejected:   RejectStats{QueueFull: p.RejectedFull, WouldQueue: p.WouldQueue, Backoff: p.RejectedBackoff, Timeout: p.TimedOut, Closed: p.RejectedClosed},
 		Closes:     map[string]uint64{},
 		ClosedByUs: p.WeFirst, ClosedByPeer: p.PeerFirst,
 		Leaks: LeakStats{Suspect: p.Suspects, Suspected: p.Suspected, Reclaimed: p.Reclaimed},

@@ -37,7 +37,7 @@ func BenchmarkEndpoints(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c, err := ep.acquire(b.Context(), ep.now.Load(), req, nil)
+		c, err := ep.acquire(b.Context(), ep.now.Load(), req, nil, false)
 		if err != nil {
 			b.Fatal(err)
 		}

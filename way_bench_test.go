@@ -28,11 +28,12 @@ func BenchmarkWayToAConnection(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		ep, err := tr.endpointFor(req, groupOf(ctx))
+		group := groupOf(ctx)
+		ep, err := tr.endpointFor(req, group)
 		if err != nil {
 			b.Fatal(err)
 		}
-		l, err := ep.acquire(ctx, ep.now.Load(), req, nil)
+		l, err := ep.acquire(ctx, ep.now.Load(), req, nil, group.isHasty())
 		if err != nil {
 			b.Fatal(err)
 		}

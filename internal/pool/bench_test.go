@@ -21,6 +21,7 @@ type benchOwner struct{}
 
 func (benchOwner) Dial(context.Context, *Slot) (Conn, int, error) { return benchConn{}, 1, nil }
 func (benchOwner) Exhausted(error) bool                           { return false }
+func (benchOwner) Refused(error) bool                             { return false }
 func (benchOwner) Starved(*Snapshot)                              {}
 func (benchOwner) Empty()                                         {}
 

@@ -31,7 +31,7 @@ func (o *hammerOwner) Dial(ctx context.Context, _ *Slot) (Conn, int, error) {
 	case n < 2:
 		return nil, 0, errDial
 	case n < 8:
-		return nil, 0, errExhausted
+		return nil, 0, []error{errExhausted, errRefused}[rand.IntN(2)]
 	case n < 12: // stalls
 		t := time.NewTimer(5 * time.Millisecond)
 		defer t.Stop()
@@ -51,6 +51,7 @@ func (o *hammerOwner) Dial(ctx context.Context, _ *Slot) (Conn, int, error) {
 }
 
 func (o *hammerOwner) Exhausted(err error) bool { return errors.Is(err, errExhausted) }
+func (o *hammerOwner) Refused(err error) bool   { return errors.Is(err, errRefused) }
 func (o *hammerOwner) Starved(*Snapshot)        {}
 func (o *hammerOwner) Empty()                   {}
 
@@ -101,6 +102,7 @@ func TestHammer(t *testing.T) {
 		r := Request{Method: "GET", Path: "/"}
 		for range rounds {
 			ctx, cancel := context.WithCancel(context.Background())
+			r.Hasty = rand.IntN(4) == 0
 			r.Budget = time.Duration(rand.IntN(4000)) * time.Microsecond
 			var gone chan struct{}
 			switch rand.IntN(4) {

@@ -162,12 +162,22 @@ func (c *core) enqueue(w *Waiter, now int64, head bool) error {
 		return ErrClosed
 	}
 	c.evict = false
+	if w.hasty && !c.hurries(w, now, head) {
+		if w.state == waiterGranted {
+			return nil
+		}
+		c.stats.events().wouldQueue++
+		return ErrWouldQueue
+	}
 	if !head && (c.diag != nil || c.total >= c.cfg.MaxConns || c.admission != nil) {
 		c.diagnose().arrived(now)
 	}
-	if head {
+	switch {
+	case w.hasty:
+		c.waiters.pushBack(w)
+	case head:
 		c.waiters.pushFront(w)
-	} else {
+	default:
 		if err := c.refusal(now); err != nil {
 			return err
 		}

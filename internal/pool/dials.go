@@ -8,30 +8,46 @@ import (
 )
 
 func (c *core) admitted(s *Slot, now int64) {
-	s.dial.pending = false
+	s.dial.pending, s.dial.stalled = false, false
 	if s.dial.cancelled {
-		c.dialFailed(s, context.Canceled, false, now)
+		c.dialFailed(s, context.Canceled, dialBroken, now)
 		return
 	}
 	c.emit(action{kind: actDial, slot: s})
 }
 
-// declined ends a dial that nobody waits for, before it began: MinIdle has to wait.
+// declined ends a modest dial before it began: MinIdle has to wait, and a request that is
+// hasty fails.
 func (c *core) declined(s *Slot, now int64) {
 	if s.why == WhyReady {
 		c.topUpAt, c.warm = now+topUpPause, 0
 	}
 	s.dial.cancelled = true
 	c.doubt(s)
-	c.dialFailed(s, context.Canceled, false, now)
+	if w := s.dial.initiator; w != nil {
+		c.turnAway(w, now)
+	}
+	c.dialFailed(s, context.Canceled, dialBroken, now)
+}
+
+// stall notes that a dial waits for what others have to give up, or does so no more.
+func (c *core) stall(s *Slot, on bool, now int64) {
+	if s.state == StateDialing {
+		s.dial.stalled = on
+		c.dispatch(now)
+	}
 }
 
 // withdrawn ends a dial that was cancelled before it was admitted.
-func (c *core) withdrawn(s *Slot, now int64) { c.dialFailed(s, context.Canceled, false, now) }
+func (c *core) withdrawn(s *Slot, now int64) {
+	c.dialFailed(s, context.Canceled, dialBroken, now)
+}
 
 // denied ends a dial that may not start: the waiter goes on waiting for one of
 // the living connections.
-func (c *core) denied(s *Slot, err error, now int64) { c.dialFailed(s, err, true, now) }
+func (c *core) denied(s *Slot, err error, now int64) {
+	c.dialFailed(s, err, dialExhausted, now)
+}
 
 func (c *core) dialled(s *Slot, conn Conn, place string, capacity int, now int64) {
 	d := c.endDial(s)
@@ -94,9 +110,20 @@ func (c *core) dialled(s *Slot, conn Conn, place string, capacity int, now int64
 	c.dispatch(now)
 }
 
-// dialFailed ends a dial. exhausted says that this host has run out of what a
-// connection needs; while connections live, they are the limit then.
-func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
+// dialEnd is what a dial that brought no connection says of the endpoint.
+type dialEnd uint8
+
+const (
+	dialBroken    dialEnd = iota // the endpoint cannot be reached
+	dialExhausted                // nothing: this host has run out of what a connection needs
+	dialRefused                  // nothing: the owner does not want the connection
+)
+
+// dialFailed ends a dial. When this host has run out of what a connection needs, those
+// that live are the limit. A connection that the owner does not want holds nobody up: the
+// next request asks again, and learns the same, or not.
+func (c *core) dialFailed(s *Slot, err error, how dialEnd, now int64) {
+	exhausted := how == dialExhausted
 	d := s.dial
 	w := d.initiator
 	c.endDial(s)
@@ -114,6 +141,9 @@ func (c *core) dialFailed(s *Slot, err error, exhausted bool, now int64) {
 		c.stats.events().dialsExhausted++
 		c.exhaustedUntil, c.exhaustedErr = now+exhaustedWait, err
 		w = nil
+	case how == dialRefused:
+		c.stats.events().dialsRefused++
+		c.topUpAt = now + topUpPause // MinIdle would ask without end
 	default:
 		if exhausted {
 			c.stats.events().dialsExhausted++

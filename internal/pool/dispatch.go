@@ -12,18 +12,19 @@ func (c *core) dispatch(now int64) {
 		s := c.pick(now)
 		if s == nil {
 			c.startDials(now)
+			for c.turnAwayHasty(now) {
+				c.startDials(now)
+			}
+			if c.waiters.len == 0 {
+				break
+			}
 			c.topUp(now)
 			return
 		}
 		w := c.waiters.front
 		c.waiters.remove(w)
 		c.orphan(w, false, now)
-		c.stats.wait.add(now - w.since)
-		w.lease = c.lend(s, now)
-		w.lease.method, w.lease.path = w.method, w.path
-		w.lease.set(leaseWaited, true)
-		w.state = waiterGranted
-		c.emit(action{kind: actGrant, waiter: w})
+		c.grant(w, s, now)
 	}
 	if c.closed && c.waiters.len == 0 {
 		for s := c.dials.front; s != nil; s = s.next {
@@ -34,6 +35,16 @@ func (c *core) dispatch(now int64) {
 	if c.total == 0 && c.waiters.len == 0 && c.emptySince == never && !c.forgotten {
 		c.emptySince = now
 	}
+}
+
+// grant gives a request that is not in the queue any more its hold on s.
+func (c *core) grant(w *Waiter, s *Slot, now int64) {
+	c.stats.wait.add(now - w.since)
+	w.lease = c.lend(s, now)
+	w.lease.method, w.lease.path = w.method, w.path
+	w.lease.set(leaseWaited, true)
+	w.state = waiterGranted
+	c.emit(action{kind: actGrant, waiter: w})
 }
 
 // pick returns the connection that the next request gets: one that is in use and
@@ -303,9 +314,12 @@ func (c *core) closeSlot(s *Slot, why Reason) {
 // A connection whose capacity is not known yet has one request, and is expected to
 // take more. None is expected to take more than it may.
 func (c *core) coming() int {
-	each := min(c.expect, c.cfg.MaxRequests)
+	each := c.each()
 	return (c.n[StateDialing]-c.doubtful)*each + c.unsettled*(each-1) + c.probing
 }
+
+// each is the number of requests that a dial will serve.
+func (c *core) each() int { return min(c.expect, c.cfg.MaxRequests) }
 
 // live is the number of connections that a waiter may still hope for.
 func (c *core) live() int { return c.n[StateIdle] + c.n[StateLeased] + c.n[StateDraining] }
@@ -346,6 +360,7 @@ func (c *core) startDial(w *Waiter, replaces *Slot) {
 		d.ctx = w.ctx
 		w.dial = s
 	}
+	s.modest = w == nil || w.hasty
 	if replaces != nil {
 		replaces.successor = s
 	}

@@ -14,6 +14,9 @@ var (
 	ErrForgotten = errors.New("pool: forgotten")
 	// ErrQueueFull: MaxWaiters requests wait already.
 	ErrQueueFull = errors.New("pool: queue is full")
+	// ErrWouldQueue: the request's context says that it does not queue, and it would have
+	// to.
+	ErrWouldQueue = errors.New("pool: would queue")
 	// ErrTimeout: the acquire budget is used up.
 	ErrTimeout = errors.New("pool: acquire timeout")
 	// ErrCanceled: the request's Cancel channel was closed.

@@ -110,6 +110,7 @@ type dialPlan struct {
 var (
 	errDial      = errors.New("connection refused")
 	errExhausted = errors.New("no port left")
+	errRefused   = errors.New("not wanted")
 )
 
 // fakeOwner dials as planned: the n-th dial by plans[n], those after the last by
@@ -175,6 +176,7 @@ func (o *fakeOwner) Dial(ctx context.Context, _ *Slot) (Conn, int, error) {
 }
 
 func (o *fakeOwner) Exhausted(err error) bool { return errors.Is(err, errExhausted) }
+func (o *fakeOwner) Refused(err error) bool   { return errors.Is(err, errRefused) }
 
 func (o *fakeOwner) Starved(s *Snapshot) {
 	o.mu.Lock()

@@ -98,8 +98,13 @@ func (c *core) checkInvariants() {
 		fail("%d leases on %d slots; counted %d on %d", leases, len(inFlight), c.leases.len, c.n[StateLeased]+c.n[StateDraining])
 	}
 
-	waiting := 0
+	waiting, hasty := 0, 0
 	for w := c.waiters.front; w != nil; w = w.next {
+		if w.hasty {
+			if hasty++; waiting >= c.sure() || c.paused {
+				fail("a request that does not queue is the %d. that waits for %d, paused %v", waiting+1, c.sure(), c.paused)
+			}
+		}
 		waiting++
 		if w.state != waiterQueued || w.lease != nil {
 			fail("a queued waiter is in state %d", w.state)
@@ -108,8 +113,8 @@ func (c *core) checkInvariants() {
 			fail("a waiter's dial is not its own")
 		}
 	}
-	if waiting != c.waiters.len {
-		fail("%d wait; counted %d", waiting, c.waiters.len)
+	if waiting != c.waiters.len || hasty != c.waiters.hasty {
+		fail("%d wait, %d do not queue; counted %d, %d", waiting, hasty, c.waiters.len, c.waiters.hasty)
 	}
 	if waiting > 0 && grantable > 0 && !c.paused {
 		fail("%d wait while %d connections have room", waiting, grantable)

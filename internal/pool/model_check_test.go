@@ -57,7 +57,7 @@ func (m *model) settle() {
 			}
 		}
 	}
-	if m.failing != nil {
+	if m.failing != nil || m.declining != nil {
 		m.fail("a dial failed and its request was not told")
 	}
 	if len(m.slots)+len(m.queue) > 0 {
@@ -121,6 +121,21 @@ func (m *model) bookFail(w *Waiter) {
 		if mw.w != w {
 			continue
 		}
+		if w.err == ErrWouldQueue {
+			switch place := slices.Index(m.queue, mw); {
+			case !mw.hasty:
+				m.fail("a request that may queue was not let")
+			case mw == m.declining:
+				m.declining = nil
+			case place < m.sure() && !m.paused:
+				m.fail("a request failed that is the %d. in the queue, and %d are sure to be served", place+1, m.sure())
+			}
+			m.wouldQueue++
+			m.logf("  would queue")
+			m.leaveQueue(mw, false)
+			m.finish(mw, "turned away")
+			return
+		}
 		if mw != m.failing && !m.hard {
 			m.fail("a request failed whose dial did not: %v", w.err)
 		}
@@ -139,7 +154,7 @@ func (m *model) bookFail(w *Waiter) {
 }
 
 func (m *model) bookAdmit(slot *Slot) {
-	s := &modelSlot{id: m.started + 1, s: slot, orphaned: never, relied: never, hintUntil: never, maxLeft: -1, trial: m.fails > 0 || m.exhausted}
+	s := &modelSlot{id: m.started + 1, s: slot, modest: slot.modest, orphaned: never, relied: never, hintUntil: never, maxLeft: -1, trial: m.fails > 0 || m.exhausted}
 	if m.hard || m.paused || len(m.slots) >= m.cfg.MaxConns || m.dialing() >= m.cfg.MaxDials {
 		m.fail("a dial starts with %d connections and %d dials, hard %v", len(m.slots), m.dialing(), m.hard)
 	}
@@ -171,6 +186,9 @@ func (m *model) bookAdmit(slot *Slot) {
 		if s.initiator == nil || slot.dial.initiator != s.initiator.w {
 			m.fail("a dial starts that is not for the first request without one")
 		}
+	}
+	if want := s.initiator == nil || s.initiator.hasty; slot.modest != want {
+		m.fail("a dial is modest %v", slot.modest)
 	}
 	m.started++
 	m.slots = append(m.slots, s)
@@ -267,7 +285,7 @@ func (m *model) staying() int {
 
 // coming is the number of requests that need no dial beyond those under way.
 func (m *model) coming() int {
-	each := min(m.cfg.Expect, m.cfg.MaxRequests)
+	each := m.each()
 	return each*m.count(func(s *modelSlot) bool { return s.stage <= stageDial && !s.doubtful }) +
 		(each-1)*m.count(func(s *modelSlot) bool {
 			return s.unsettled && (s.s.state == StateIdle || s.s.state == StateLeased)
@@ -275,13 +293,38 @@ func (m *model) coming() int {
 		m.count(func(s *modelSlot) bool { return s.probing })
 }
 
+func (m *model) each() int { return min(m.cfg.Expect, m.cfg.MaxRequests) }
+
+// sure is coming without what waits for others.
+func (m *model) sure() int {
+	return m.coming() - m.each()*m.count(func(s *modelSlot) bool { return s.stage <= stageDial && s.stalled && !s.doubtful })
+}
+
+// heldUp says that dials may not start now for a reason that is no limit.
+func (m *model) heldUp() bool {
+	switch {
+	case m.exhausted && m.living() > 0:
+		return m.trials() > 0 || m.now < m.exhaustedUntil
+	case m.fails > 0:
+		return m.trials() > 0 || m.now < m.notBefore
+	}
+	return false
+}
+
 // expectedRefusal says how enqueue must answer.
-func (m *model) expectedRefusal(head bool) error {
+func (m *model) expectedRefusal(hasty, head bool) error {
 	usable := m.count(func(s *modelSlot) bool { return s.s.state == StateIdle || s.s.state == StateLeased })
 	free := max(0, min(m.cfg.MaxConns-len(m.slots), m.cfg.MaxDials-m.dialing()))
 	switch {
 	case m.hard, m.soft && !head:
 		return ErrClosed
+	case hasty && m.paused:
+		return ErrWouldQueue
+	case hasty:
+		if n := len(m.queue); n < m.sure() || n >= m.coming() && n < m.sure()+m.each() && free > 0 && !m.heldUp() {
+			return nil
+		}
+		return ErrWouldQueue
 	case head:
 		return nil
 	case m.paused && len(m.queue) < m.cfg.MaxWaiters:
@@ -327,11 +370,13 @@ func (m *model) checkCounts() {
 		{"dials failed", int(e.dialsFailed), m.failed},
 		{"dials cancelled", int(e.dialsCancelled), m.cancelled},
 		{"dials exhausted", int(e.dialsExhausted), m.exhaustedCount},
+		{"dials refused", int(e.dialsRefused), m.refusedCount},
+		{"would queue", int(e.wouldQueue), m.wouldQueue},
 		{"peer first", int(e.peerFirst), m.peerFirst},
 		{"we first", int(e.weFirst), m.weFirst},
 		{"old", c.old, m.count(func(s *modelSlot) bool { return s.old })},
 		{"ends told to admission", m.freed, m.ends * map[bool]int{true: 1}[m.gated]},
-		{"dials begun", m.started, m.dialsOK + m.failed + m.cancelled + m.exhaustedCount + m.dialing()},
+		{"dials begun", m.started, m.dialsOK + m.failed + m.cancelled + m.exhaustedCount + m.refusedCount + m.dialing()},
 		{"dials ok", m.dialsOK, m.closes + m.living() + c.n[StateClosing]},
 	} {
 		if x.got != x.want {
@@ -450,7 +495,7 @@ func (m *model) drain() {
 	m.weather = 0
 	m.answerAll("the queue is served")
 	for _, w := range waiting {
-		if w.end != "granted" {
+		if w.end != "granted" && !w.hasty {
 			m.fail("a request that waited was %q when everything went well", w.end)
 		}
 	}

@@ -41,7 +41,7 @@ var modelOps = func() (table [128]func(*model, byte, byte) bool) {
 	return table
 }()
 
-func (m *model) opAcquire(_, _ byte) bool {
+func (m *model) opAcquire(a, _ byte) bool {
 	if len(m.queue) >= m.load {
 		return false
 	}
@@ -57,8 +57,13 @@ func (m *model) opAcquire(_, _ byte) bool {
 		return true
 	}
 	m.settle() // what tryAcquire retired on the way
-	m.enqueue(&modelWaiter{w: &Waiter{ctx: context.Background(), since: m.now, ready: make(chan struct{}, 1)}, since: m.now}, false)
+	m.enqueue(m.waiter(a&3 == 0), false)
 	return true
+}
+
+func (m *model) waiter(hasty bool) *modelWaiter {
+	w := &Waiter{ctx: context.Background(), since: m.now, hasty: hasty, ready: make(chan struct{}, 1)}
+	return &modelWaiter{w: w, since: m.now, hasty: hasty}
 }
 
 func (m *model) evictOff() {
@@ -75,7 +80,11 @@ func (m *model) enqueue(w *modelWaiter, head bool) {
 	if !head {
 		m.all = append(m.all, w)
 	}
-	want := m.expectedRefusal(head)
+	want := m.expectedRefusal(w.hasty, head)
+	if w.hasty && head && !m.hard {
+		m.enqueueHastyAgain(w)
+		return
+	}
 	if want == nil {
 		if head {
 			m.queue = slices.Insert(m.queue, 0, w)
@@ -84,14 +93,37 @@ func (m *model) enqueue(w *modelWaiter, head bool) {
 		}
 	}
 	err := m.c.enqueue(w.w, m.now, head)
-	m.logf("enqueue (head %v): %v", head, err)
+	m.logf("enqueue (head %v, hasty %v): %v", head, w.hasty, err)
 	var dial *DialError
 	switch {
 	case err == nil && want == nil:
+	case want == ErrWouldQueue && err == want:
+		m.wouldQueue++
+		m.finish(w, "refused")
 	case want != nil && errors.Is(err, want), want == errModelDial && errors.As(err, &dial):
 		m.finish(w, "refused")
 	default:
 		m.fail("enqueue returned %v, expected %v", err, want)
+	}
+	m.settle()
+}
+
+// enqueueHastyAgain books what becomes of a request that does not queue and that its
+// connection has refused: it is granted another one at once, or waits at the end of the
+// queue for what is sure to come, or fails.
+func (m *model) enqueueHastyAgain(w *modelWaiter) {
+	err := m.c.enqueue(w.w, m.now, true)
+	m.logf("enqueue again, hasty: %v", err)
+	switch {
+	case err == ErrWouldQueue:
+		m.wouldQueue++
+		m.finish(w, "refused")
+	case err != nil:
+		m.fail("enqueue returned %v", err)
+	case w.w.state == waiterGranted:
+		m.queue = slices.Insert(m.queue, 0, w) // it is granted before all others
+	default:
+		m.queue = append(m.queue, w)
 	}
 	m.settle()
 }
@@ -139,8 +171,7 @@ func (m *model) opReserve(a, b byte) bool {
 	w := g.w
 	m.c.refused(g.l, v)
 	if w == nil {
-		w = &modelWaiter{w: &Waiter{ctx: context.Background(), ready: make(chan struct{}, 1)}, since: m.now}
-		w.w.since = m.now
+		w = m.waiter(a&5 == 0)
 		m.all = append(m.all, w)
 	}
 	w.w.lease, w.w.state = nil, waiterNew
@@ -263,9 +294,10 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 		m.settle()
 		return true
 	}
-	if m.gated && s.s.why == WhyReady && b&2 == 2 {
+	if m.gated && s.modest && b&2 == 2 {
 		m.logf("declined %s", m.name(s.s))
-		s.cancelled = true
+		s.cancelled, s.doubtful = true, true
+		m.declining = s.initiator
 		m.dialEnds(s, false)
 		m.c.declined(s.s, m.now)
 		m.settle()
@@ -279,6 +311,7 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 		return true
 	}
 	m.logf("admitted %s", m.name(s.s))
+	s.stalled = false
 	if s.cancelled {
 		m.ends++
 		m.dialEnds(s, false)
@@ -291,6 +324,15 @@ func (m *model) opAnswerAdmit(a, b byte) bool {
 // dialEnds books a dial that brought no connection. It is called before core
 // learns of it.
 func (m *model) dialEnds(s *modelSlot, exhausted bool) {
+	how := dialBroken
+	if exhausted {
+		how = dialExhausted
+	}
+	m.dialEndsSo(s, how)
+}
+
+func (m *model) dialEndsSo(s *modelSlot, how dialEnd) {
+	exhausted := how == dialExhausted
 	w := s.initiator
 	m.removeSlot(s)
 	switch {
@@ -301,6 +343,8 @@ func (m *model) dialEnds(s *modelSlot, exhausted bool) {
 		m.exhaustedCount++
 		m.exhausted, m.exhaustedUntil = true, m.now+int64(time.Second)
 		w = nil
+	case how == dialRefused: // and nobody is held up
+		m.refusedCount++
 	default:
 		if exhausted {
 			m.exhaustedCount++
@@ -326,18 +370,18 @@ func (m *model) opEndDial(a, b byte) bool {
 		return false
 	}
 	var err error
-	exhausted := false
+	how := dialBroken
 	switch roll := int(b & 15); {
 	case roll < m.weather:
-		err, exhausted = errModelDial, roll%3 == 2
+		err, how = errModelDial, choose(byte(roll), dialBroken, dialRefused, dialExhausted)
 	case s.cancelled && roll < 14: // the others finish in spite of it
 		err = context.Canceled
 	}
 	if err != nil {
-		m.logf("dial of %s failed: %v, exhausted %v", m.name(s.s), err, exhausted)
+		m.logf("dial of %s failed: %v, in the way %d", m.name(s.s), err, how)
 		m.ends++
-		m.dialEnds(s, exhausted)
-		m.c.dialFailed(s.s, err, exhausted, m.now)
+		m.dialEndsSo(s, how)
+		m.c.dialFailed(s.s, err, how, m.now)
 		m.settle()
 		return true
 	}
@@ -463,7 +507,15 @@ func (m *model) opSetConfig(a, b byte) bool {
 
 // opSteer is what an owner may do to a pool besides.
 func (m *model) opSteer(a, b byte) bool {
-	switch a % 6 {
+	switch a % 7 {
+	case 6:
+		s, ok := nth(b, m.inStage(stageAdmit, stageDial))
+		if !ok {
+			return false
+		}
+		s.stalled = !s.stalled
+		m.logf("%s is stalled %v", m.name(s.s), s.stalled)
+		m.c.stall(s.s, s.stalled, m.now)
 	case 0:
 		m.logf("reconnect")
 		for _, s := range m.slots {
@@ -485,7 +537,7 @@ func (m *model) opSteer(a, b byte) bool {
 	case 2:
 		m.logf("pause")
 		m.paused = !m.soft
-		m.c.pause()
+		m.c.pause(m.now)
 	case 3:
 		m.resume()
 	case 4:

@@ -30,6 +30,7 @@ const (
 
 // modelWaiter is a request in the model's books.
 type modelWaiter struct {
+	hasty bool // does not queue
 	w     *Waiter
 	end   string // how its wait ended; empty while it lasts
 	dial  *modelSlot
@@ -76,6 +77,7 @@ type modelSlot struct {
 	told, gone                 bool // before its dial returned
 	dud                        bool // gone, and turned away whoever came
 	succeeded                  bool // its successor is there
+	modest, stalled            bool // its dial asks nothing of others; waits for what they have to give up
 	stale, old                 bool // a reconnect came after its dial had begun, after it was
 	draining                   bool
 	blurred                    bool // it was decided about under other settings, or before it was unused
@@ -112,14 +114,16 @@ type model struct {
 	// Totals that core's counters must match.
 	granted, returned                          int
 	dialsOK, failed, cancelled, exhaustedCount int
+	refusedCount, wouldQueue                   int
 	started, closes, peerFirst, weFirst        int
 	reasons                                    [NumReasons]int
 	all                                        []*modelWaiter
 	ended                                      int
 
 	// What the event under way allows.
-	failing *modelWaiter // may fail: its dial did
-	ticking bool
+	failing   *modelWaiter // may fail: its dial did
+	declining *modelWaiter // must fail: its dial was declined
+	ticking   bool
 
 	log func(string, ...any) // nil: quiet
 }

@@ -52,7 +52,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 		p.mu.Unlock()
 		return ErrForgotten
 	}
-	p.core.pause()
+	p.core.pause(p.now())
 	p.flush()
 	return p.await(ctx, func(c *core) bool { return !c.paused || c.leases.len == 0 })
 }

@@ -22,6 +22,10 @@ type Owner interface {
 	// descriptor or memory left for it.
 	Exhausted(err error) bool
 
+	// Refused reports whether a dial failed because the owner does not want the
+	// connection: that says nothing of the endpoint.
+	Refused(err error) bool
+
 	// Starved is told once when a request has waited for WarnAfter.
 	Starved(*Snapshot)
 
@@ -81,6 +85,13 @@ type Request struct {
 	Budget       time.Duration   // for queue and dial together; Never has none
 	// BudgetIsDefault says that Budget holds only if the context has no deadline.
 	BudgetIsDefault bool
+
+	// Hasty says that the request does not queue. It takes a connection that has room, or
+	// the one that is being dialled and that nobody else needs, or has one dialled if every
+	// limit allows that now. Else it fails at once with ErrWouldQueue: it waits behind
+	// nobody, and for no limit, no back-off, no port and no end of a pause. When what it
+	// counted on is lost to it, it fails at that moment.
+	Hasty bool
 }
 
 // Acquire lends a connection. It returns at once when one is free; else it waits,
@@ -88,7 +99,7 @@ type Request struct {
 // request gives back, or one that is dialled. ctx, r.Cancel and r.Budget end the
 // wait. Errors: *StarvedError when a deadline ended it, context.Cause(ctx) when
 // the request was cancelled, ErrCanceled, *DialError, ErrQueueFull, ErrClosed,
-// ErrForgotten.
+// ErrForgotten, and ErrWouldQueue for a request that is hasty.
 func (p *Pool) Acquire(ctx context.Context, now int64, r Request) (*Lease, error) {
 	p.mu.Lock()
 	l := p.core.tryAcquire(p.core.at(now))
@@ -115,6 +126,7 @@ func (p *Pool) Acquire(ctx context.Context, now int64, r Request) (*Lease, error
 // held and returns without. What it returns has been reserved.
 func (p *Pool) wait(ctx context.Context, since int64, r Request, head bool) (*Lease, error) {
 	w := p.shared.getWaiter()
+	w.hasty = r.Hasty
 	w.ctx, w.since, w.method, w.path = ctx, since, r.Method, r.Path
 	if err := p.core.enqueue(w, p.now(), head); err != nil {
 		p.flush()
@@ -217,10 +229,27 @@ func (p *Pool) Admitted(s *Slot) {
 	p.flush()
 }
 
-// declined ends a dial that there is no room for and no request waits for.
+// declined ends a modest dial that there is no room for.
 func (p *Pool) declined(s *Slot) {
 	p.mu.Lock()
 	p.core.declined(s, p.now())
+	p.flush()
+}
+
+// Stalled tells that a dial waits for what others have to give up, a port, or that it does
+// so no more.
+func (p *Pool) Stalled(s *Slot, on bool) {
+	p.mu.Lock()
+	p.core.stall(s, on, p.now())
+	p.flush()
+}
+
+// queued tells that a dial was not admitted at once.
+func (p *Pool) queued(s *Slot) {
+	p.mu.Lock()
+	if s.dial != nil && s.dial.pending { // it may have been meanwhile
+		p.core.stall(s, true, p.now())
+	}
 	p.flush()
 }
 
@@ -449,14 +478,18 @@ func (p *Pool) startDial(s *Slot) {
 	go func() {
 		conn, capacity, err := p.owner.Dial(ctx, s)
 		cancel()
-		exhausted := err != nil && p.owner.Exhausted(err)
-		place := ""
-		if err == nil {
+		how, place := dialBroken, ""
+		switch {
+		case err == nil:
 			place = conn.Place()
+		case p.owner.Refused(err):
+			how = dialRefused
+		case p.owner.Exhausted(err):
+			how = dialExhausted
 		}
 		p.mu.Lock()
 		if err != nil {
-			p.core.dialFailed(s, err, exhausted, p.now())
+			p.core.dialFailed(s, err, how, p.now())
 		} else {
 			p.core.dialled(s, conn, place, capacity, p.now())
 		}

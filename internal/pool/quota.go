@@ -141,8 +141,8 @@ func (m *Member) Binding() (l *Limit, limit int) {
 
 // ---- Admission ----
 
-// Admit lets the dial start when there is room for it. A dial that no request waits for
-// is declined otherwise: nothing is taken from others for its sake.
+// Admit lets the dial start when there is room for it. One that is modest is declined
+// otherwise: nothing is taken from others for its sake.
 func (m *Member) Admit(p *Pool, s *Slot) {
 	q := m.quota
 	q.mu.Lock()
@@ -151,7 +151,8 @@ func (m *Member) Admit(p *Pool, s *Slot) {
 		p.Admitted(s)
 		return
 	}
-	if (s.why == WhyReady || s.why == WhySuccessor) && (m.full() != nil || len(q.waiting) > 0) {
+	busy := m.full() != nil || len(q.waiting) > 0
+	if s.modest && busy {
 		q.mu.Unlock()
 		p.declined(s)
 		return
@@ -162,6 +163,9 @@ func (m *Member) Admit(p *Pool, s *Slot) {
 	}
 	m.pending = append(m.pending, s)
 	q.run()
+	if busy {
+		p.queued(s)
+	}
 }
 
 // Withdraw takes the dial out of the line.

@@ -79,6 +79,7 @@ type Slot struct {
 	inRoom    bool   // in core.room
 	heralded  bool   // its successor has been considered
 	useful    bool   // an exchange has ended well on it
+	modest    bool   // others are not to give anything up for its dial, nor is it to wait for them
 	unsettled bool   // its capacity is not known yet; it is 1 meanwhile
 	reason    Reason // why it is draining or closing
 	doom      Reason // why it is closed when its probe returns
@@ -117,6 +118,7 @@ type dialing struct {
 	trial       bool    // tries whether the endpoint can be dialled again
 	cancelled   bool
 	pending     bool // waits for admission
+	stalled     bool // waits for what others have to give up: a place under a limit, a port
 	stale       bool // the owner wants connections that were begun later
 	doubtful    bool // its request lost patience with it
 

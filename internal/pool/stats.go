@@ -65,8 +65,8 @@ type counters struct {
 
 // events counts what an endpoint that is well does not see at first.
 type events struct {
-	dialsFailed, dialsCancelled, dialsExhausted             uint64
-	rejectedFull, rejectedBackoff, rejectedClosed, timedOut uint64
+	dialsFailed, dialsCancelled, dialsExhausted, dialsRefused           uint64
+	rejectedFull, rejectedBackoff, rejectedClosed, timedOut, wouldQueue uint64
 
 	closed             [NumReasons]uint64
 	weFirst, peerFirst uint64
@@ -101,8 +101,8 @@ type Stats struct {
 
 	Requests, Reused uint64 // leases granted; those on a connection that had carried a request
 
-	DialsOK, DialsFailed, DialsCancelled, DialsExhausted    uint64
-	RejectedFull, RejectedBackoff, RejectedClosed, TimedOut uint64
+	DialsOK, DialsFailed, DialsCancelled, DialsExhausted, DialsRefused  uint64
+	RejectedFull, RejectedBackoff, RejectedClosed, TimedOut, WouldQueue uint64
 
 	Closed             [NumReasons]uint64
 	WeFirst, PeerFirst uint64 // who closed first
@@ -121,8 +121,8 @@ func (c *core) getStats(now int64) Stats {
 		InFlight: c.leases.len, Waiting: c.waiters.len,
 		PeakConns: k.peakConns, PeakLeased: k.peakLeased, PeakWaiting: k.peakWaiting,
 		Requests: k.requests, Reused: k.reused,
-		DialsOK: k.dialsOK, DialsFailed: e.dialsFailed, DialsCancelled: e.dialsCancelled, DialsExhausted: e.dialsExhausted,
-		RejectedFull: e.rejectedFull, RejectedBackoff: e.rejectedBackoff, RejectedClosed: e.rejectedClosed, TimedOut: e.timedOut,
+		DialsOK: k.dialsOK, DialsFailed: e.dialsFailed, DialsCancelled: e.dialsCancelled, DialsExhausted: e.dialsExhausted, DialsRefused: e.dialsRefused,
+		RejectedFull: e.rejectedFull, RejectedBackoff: e.rejectedBackoff, RejectedClosed: e.rejectedClosed, TimedOut: e.timedOut, WouldQueue: e.wouldQueue,
 		Closed: e.closed, WeFirst: e.weFirst, PeerFirst: e.peerFirst,
 		Wait: k.wait.get(), Hold: k.hold.get(),
 	}

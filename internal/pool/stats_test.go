@@ -142,7 +142,7 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 
 func TestRecycledWaiterKeepsNothing(t *testing.T) {
 	w := &Waiter{prev: new(Waiter), next: new(Waiter), state: waiterGranted, lease: new(Lease), err: errDial, since: 1,
-		ctx: t.Context(), dial: new(Slot), method: "GET", path: "/", ready: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+		ctx: t.Context(), dial: new(Slot), hasty: true, method: "GET", path: "/", ready: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	v := reflect.ValueOf(w).Elem()
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {

@@ -42,9 +42,10 @@ func (c *core) retireSlot(s *Slot, why Reason, now int64) {
 }
 
 // pause lends no connection and begins no dial until resume.
-func (c *core) pause() {
+func (c *core) pause(now int64) {
 	if !c.closed {
 		c.paused = true
+		c.turnAwayHasty(now)
 	}
 }
 

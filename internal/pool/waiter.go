@@ -26,6 +26,7 @@ type Waiter struct {
 	since      int64
 	ctx        context.Context // for the values that a dial inherits
 	dial       *Slot           // the dial started for this waiter, while in flight
+	hasty      bool            // fails rather than queue; see hasty.go
 	method     string
 	path       string
 
@@ -74,6 +75,7 @@ func (sh *Shared) getLease() *Lease {
 type waiterList struct {
 	front, back *Waiter
 	len         int
+	hasty       int // those of them that are
 }
 
 func (wl *waiterList) pushBack(w *Waiter) {
@@ -84,7 +86,7 @@ func (wl *waiterList) pushBack(w *Waiter) {
 		wl.front = w
 	}
 	wl.back = w
-	wl.len++
+	wl.count(w, 1)
 }
 
 func (wl *waiterList) pushFront(w *Waiter) {
@@ -95,7 +97,7 @@ func (wl *waiterList) pushFront(w *Waiter) {
 		wl.back = w
 	}
 	wl.front = w
-	wl.len++
+	wl.count(w, 1)
 }
 
 func (wl *waiterList) remove(w *Waiter) {
@@ -110,5 +112,12 @@ func (wl *waiterList) remove(w *Waiter) {
 		wl.back = w.prev
 	}
 	w.prev, w.next = nil, nil
-	wl.len--
+	wl.count(w, -1)
+}
+
+func (wl *waiterList) count(w *Waiter, n int) {
+	wl.len += n
+	if w.hasty {
+		wl.hasty += n
+	}
 }
