@@ -70,9 +70,10 @@ func (t *Transport) Config() Config {
 
 // Apply puts another configuration in force, at once and as a whole: endpoints that
 // exist follow, no request fails by it. A raised limit wakes those that wait, a lowered
-// one cuts nobody. Where TLS, a proxy, a dial function, protocols or addresses change,
+// one cuts nobody. Where TLS, a proxy, a dial function, AllowAddr, protocols or addresses change,
 // idle connections are closed and busy ones after their requests; new requests get new
-// connections. What [Endpoint.SetPolicy] has set stays. It returns what has changed. The
+// connections. What [Endpoint.SetPolicy], [Group.SetPolicy] and [Group.SetAllowAddr] have
+// set stays. It returns what has changed. The
 // error is a *ConfigError: nothing has changed then. Safe for concurrent use.
 func (t *Transport) Apply(cfg Config) (*Diff, error) {
 	t.init()
@@ -198,7 +199,7 @@ func (t *Transport) diff(old, ed *edition) *Diff {
 	if a.TLS != b.TLS {
 		d.Changes = append(d.Changes, Change{"tls", tlsText(a.TLS), tlsText(b.TLS)})
 	}
-	for _, f := range []string{"Proxy", "DialContext", "DialTLSContext", "Resolve", "Protocols", "HTTP2", "Logger", "Trace",
+	for _, f := range []string{"Proxy", "DialContext", "DialTLSContext", "Resolve", "AllowAddr", "Protocols", "HTTP2", "Logger", "Trace",
 		"GetProxyConnectHeader", "OnProxyConnectResponse"} {
 		x, y := reflect.ValueOf(a).Elem().FieldByName(f), reflect.ValueOf(b).Elem().FieldByName(f)
 		// A function is its closure: those of http.ProxyURL have the same code.
@@ -210,7 +211,7 @@ func (t *Transport) diff(old, ed *edition) *Diff {
 		d.Changes = append(d.Changes, Change{"ProxyConnectHeader", "…", "…"}) // credentials stand there
 	}
 	for _, ep := range t.endpoints.all() {
-		own := t.ownPolicy(ep.key)
+		own := t.ownSettings(ep.key)
 		was, is := old.explain(ep.key, own).Policy, ed.explain(ep.key, own).Policy
 		e := EndpointDiff{Endpoint: ep.name, Changes: changes("", &was, &is)}
 		before := ep.now.Load()

@@ -54,6 +54,24 @@ type Config struct {
 	// and must return soon after ctx ends.
 	Resolve func(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error) `json:"-"`
 
+	// AllowAddr is asked before each connection is opened, for each address that the host's
+	// name stands for: it is not opened to those that it returns an error for, and when
+	// none is left the request fails with *AddrRefusedError. So a guard against requests
+	// that are to reach what is not public (SSRF) sees what is dialled, whatever the name
+	// says the next time. Addresses come in one spelling: IPv4 in IPv6 as IPv4, without a
+	// zone, and the unspecified address, which is this host, as loopback. Default: nil,
+	// all are allowed. [Group.SetAllowAddr] adds to it.
+	//
+	// Behind a proxy it is asked about the proxy: what that connects to is the proxy's to
+	// guard. DialContext without Resolve, and DialTLSContext, find the address of a name
+	// themselves: it is asked then when they have returned, about the connection's
+	// RemoteAddr, and a connection that it does not allow is closed before Berth writes to
+	// it; but they have connected, and a TLS handshake of theirs is over.
+	//
+	// It is called on the goroutines of dials, by several at once, and must return soon. A
+	// connection that is open is not asked about again.
+	AllowAddr func(AddrInfo) error `json:"-"`
+
 	// DialContext opens connections in place of Berth's own dialling; network is
 	// "tcp" and addr host:port, or network "unix" and addr a path. It runs on a
 	// goroutine of the endpoint's pool, must return soon after ctx ends, and may

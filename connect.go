@@ -3,7 +3,6 @@ package berth
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -118,12 +117,9 @@ func (f *inForce) tlsTimeout() time.Duration {
 func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
-	nc, err := f.config.DialTLSContext(dctx, "tcp", net.JoinHostPort(ep.key.host, ep.key.port))
+	nc, err := f.dialer.By(dctx, f.config.DialTLSContext, ep.target(f))
 	if err != nil {
 		return nil, dialCause(ctx, dctx, err, timeout)
-	}
-	if nc == nil {
-		return nil, errNoConn
 	}
 	c := &conn{ep: ep}
 	c.h1.Init(nc, false, c)
@@ -141,8 +137,6 @@ func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
 	return c, nil
 }
 
-var errNoConn = errors.New("dial function returned neither a connection nor an error")
-
 // dialContext bounds a dial by the policy's timeout.
 func (f *inForce) dialContext(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
 	timeout := or(f.policy.DialTimeout, defaultDialTimeout, 0)
@@ -156,7 +150,7 @@ func (f *inForce) dialContext(ctx context.Context) (context.Context, context.Can
 // dialCause says how long a dial took that was too slow, which the resolver's and
 // the dialler's own errors do not.
 func dialCause(ctx, dctx context.Context, err error, timeout time.Duration) error {
-	if timeout > 0 && ctx.Err() == nil && dctx.Err() != nil && dial.Exhausted(err) == dial.None {
+	if timeout > 0 && ctx.Err() == nil && dctx.Err() != nil && dial.Exhausted(err) == dial.None && !refused(err) {
 		return context.Cause(dctx)
 	}
 	return err
@@ -185,12 +179,11 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim) (nc n
 	secure := f.config.DialTLSContext
 	switch {
 	case path != "":
-		nc, err = d.ConnectUnix(dctx, path)
-	case ep.proxy != nil && ep.proxy.Scheme == "https" && secure != nil:
-		nc, err = secure(dctx, "tcp", net.JoinHostPort(ep.proxy.Hostname(), proxyPort(ep.proxy)))
-		if err == nil && nc == nil {
-			err = errNoConn
+		if err = ep.ask(f, AddrInfo{Socket: path}); err == nil {
+			nc, err = d.ConnectUnix(dctx, path)
 		}
+	case ep.proxy != nil && ep.proxy.Scheme == "https" && secure != nil:
+		nc, err = d.By(dctx, secure, ep.target(f))
 	default:
 		t := ep.target(f)
 		t.Aim = aim
@@ -200,7 +193,7 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim) (nc n
 		return nc, dest, nil
 	}
 	err = dialCause(ctx, dctx, err, timeout)
-	if ep.proxy != nil && path == "" {
+	if ep.proxy != nil && path == "" && !refused(err) {
 		err = &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
 	}
 	return nil, nil, err

@@ -57,6 +57,7 @@ type settings struct {
 	policy Policy // zero is the default
 	tls    *tls.Config
 	socket string
+	allow  func(AddrInfo) error // the group's; nil allows all
 
 	engine  h1.Options
 	http2   *h2.Engine
@@ -67,9 +68,8 @@ type settings struct {
 	budgetIsDefault bool
 }
 
-// settingsFor returns what holds for endpoints with that key. own is what was set for
-// the endpoint itself; nil for nothing.
-func (ed *edition) settingsFor(key endpointKey, own *Policy) *settings {
+// settingsFor returns what holds for endpoints with that key.
+func (ed *edition) settingsFor(key endpointKey, own ownSettings) *settings {
 	scheme, host, port := key.governed()
 	sig := make([]byte, len(ed.rules))
 	for i, r := range ed.rules {
@@ -77,24 +77,28 @@ func (ed *edition) settingsFor(key endpointKey, own *Policy) *settings {
 			sig[i] = 1
 		}
 	}
-	if own != nil {
+	switch {
+	case own.endpoint != nil:
 		return ed.make(sig, own)
+	case own.group != nil:
+		return own.group.settings(ed, sig)
 	}
 	ed.mu.Lock()
 	defer ed.mu.Unlock()
 	s := ed.made[string(sig)]
 	if s == nil {
-		s = ed.make(sig, nil)
+		s = ed.make(sig, ownSettings{})
 		ed.made[string(sig)] = s
 	}
 	return s
 }
 
-// make compiles the rules whose byte in sig is set.
-func (ed *edition) make(sig []byte, own *Policy) *settings {
+// make compiles the rules whose byte in sig is set, and what goes before them.
+func (ed *edition) make(sig []byte, own ownSettings) *settings {
 	s := &settings{edition: ed, tls: ed.config.TLS}
 	var m merger
-	m.add(own, nil, "endpoint")
+	own.addTo(&m)
+	s.allow = own.allow()
 	var byRule, routed bool
 	for i, on := range sig {
 		if on == 0 {
@@ -148,7 +152,7 @@ type inForce struct {
 // force returns what holds for the endpoint from now on. before is what did so far, or
 // nil: TLS configurations with their sessions are kept if they are made of the same.
 func (t *Transport) force(ed *edition, key endpointKey, proxy *url.URL, before *inForce) *inForce {
-	f := &inForce{settings: ed.settingsFor(key, t.ownPolicy(key))}
+	f := &inForce{settings: ed.settingsFor(key, t.ownSettings(key))}
 	f.protocols = f.edition.protocols
 	switch {
 	case key.http1:
@@ -188,6 +192,8 @@ func (f *inForce) replaces(before *inForce, mux bool) bool {
 	case mux && (f.streams != before.streams || a.HTTP2 != b.HTTP2):
 		return true // fixed when a connection is opened
 	case !slices.Equal(a.LocalAddrs, b.LocalAddrs):
+		return true
+	case a.AllowAddr != nil && !same(a.AllowAddr, b.AllowAddr), f.allow != nil && !same(f.allow, before.allow):
 		return true
 	}
 	return false

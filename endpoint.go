@@ -26,7 +26,7 @@ func (e *Endpoint) String() string { return e.key.name() }
 
 // Policy returns the policy in force, and who set each of its values.
 func (e *Endpoint) Policy() EndpointPolicy {
-	return e.t.edition.Load().explain(e.key, e.t.ownPolicy(e.key))
+	return e.t.edition.Load().explain(e.key, e.t.ownSettings(e.key))
 }
 
 // Stats returns the endpoint's state now, and its counts. Safe for concurrent use.
@@ -177,7 +177,7 @@ func addrString(a net.Addr) string {
 func (ep *endpoint) Exhausted(err error) bool { return dial.Exhausted(err) != dial.None }
 
 // Refused tells the pool that AllowAddr did not allow a connection.
-func (ep *endpoint) Refused(err error) bool { return errors.As(err, new(*AddrRefusedError)) }
+func (ep *endpoint) Refused(err error) bool { return refused(err) }
 
 // Starved is told once, when requests have waited for a second.
 func (ep *endpoint) Starved(s *pool.Snapshot) {
@@ -245,8 +245,8 @@ func (e *Endpoint) made() (*endpoint, error) {
 	return e.t.addEndpoint(e.key, alias{}, proxy)
 }
 
-// SetPolicy gives the endpoint values of its own, before all rules, in every group: p's
-// fields that are not zero. It replaces what an earlier call has set; the zero Policy
+// SetPolicy gives the endpoint values of its own, before what [Group.SetPolicy] has set and
+// before all rules, in every group: p's fields that are not zero. It replaces what an earlier call has set; the zero Policy
 // takes everything back. It holds at once, cuts no request, and stays when the endpoint
 // is forgotten. The error is a *ConfigError.
 func (e *Endpoint) SetPolicy(p Policy) error {
@@ -275,14 +275,6 @@ func (e *Endpoint) SetPolicy(p Policy) error {
 	}
 	t.follow(eps)
 	t.ports.Wake()
-	return nil
-}
-
-// ownPolicy returns what SetPolicy has set; nil when nothing.
-func (t *Transport) ownPolicy(key endpointKey) *Policy {
-	if m := t.own.Load(); m != nil {
-		return (*m)[key.base()]
-	}
 	return nil
 }
 

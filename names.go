@@ -63,6 +63,7 @@ func (ep *endpoint) target(f *inForce) dial.Target {
 	if ep.proxy != nil {
 		t.Host, t.Port = ep.proxy.Hostname(), proxyPort(ep.proxy)
 	}
+	t.Allow = ep.allowAddr(f, t.Host)
 	return t
 }
 
@@ -87,7 +88,7 @@ func (ep *endpoint) watchName(f *inForce, d *dial.Dest) {
 	w.wanted = true
 	if w.timer == nil && !w.ended {
 		_, w.changed = ep.t.names.Until(t.Host)
-		ep.watchAt(w, t.Host, 0)
+		ep.watchAt(w, t.Host, 0, nil)
 	}
 }
 
@@ -118,12 +119,12 @@ func (ep *endpoint) endWatch() {
 }
 
 // watchAt sets the timer: to when the answer for the name ends, or an address that was
-// set aside is due, but not before least. It does not keep the endpoint from being
+// set aside is due that is none of without, but not before least. It does not keep the endpoint from being
 // collected. w.mu is held.
-func (ep *endpoint) watchAt(w *watch, host string, least time.Duration) {
+func (ep *endpoint) watchAt(w *watch, host string, least time.Duration, without []netip.Addr) {
 	until, _ := ep.t.names.Until(host)
 	wait := time.Until(until)
-	if due := ep.t.names.NextDue(host); !due.IsZero() {
+	if due := ep.t.names.NextDue(host, without); !due.IsZero() {
 		wait = min(wait, time.Until(due))
 	}
 	wait = max(wait, least, time.Millisecond)
@@ -154,14 +155,14 @@ func (ep *endpoint) lookAgain() {
 		ctx, cancel := context.WithTimeout(ctx, or(f.policy.DialTimeout, defaultDialTimeout, defaultDialTimeout))
 		a, err := ep.t.names.Resolve(ctx, d.Query(t))
 		if err == nil {
-			ep.followAddresses(w, a, t.Port)
+			ep.followAddresses(w, a, t)
 		}
-		ep.tryAgain(ctx, d, t)
+		refused := ep.tryAgain(ctx, d, t)
 		cancel()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if !w.ended {
-			ep.watchAt(w, t.Host, time.Millisecond)
+			ep.watchAt(w, t.Host, time.Millisecond, refused)
 		}
 		return
 	}
@@ -169,7 +170,7 @@ func (ep *endpoint) lookAgain() {
 	defer w.mu.Unlock()
 	if w.wanted && t.MaxTTL > 0 && !w.ended { // it may not be in the pool yet
 		w.wanted = false
-		ep.watchAt(w, t.Host, time.Second)
+		ep.watchAt(w, t.Host, time.Second, nil)
 		return
 	}
 	if w.timer != nil { // a look at the same time may have been first
@@ -180,8 +181,8 @@ func (ep *endpoint) lookAgain() {
 
 // followAddresses retires connections to addresses that left the answer, and when others
 // came, those that some address has beyond its share.
-func (ep *endpoint) followAddresses(w *watch, a dial.Answer, port string) {
-	n, err := strconv.ParseUint(port, 10, 16)
+func (ep *endpoint) followAddresses(w *watch, a dial.Answer, t dial.Target) {
+	n, err := strconv.ParseUint(t.Port, 10, 16)
 	if err != nil || a.Stale != nil {
 		return
 	}
@@ -192,8 +193,9 @@ func (ep *endpoint) followAddresses(w *watch, a dial.Answer, port string) {
 	valid := map[string]bool{}
 	reachable := 0
 	for _, addr := range a.Addrs {
-		valid[netip.AddrPortFrom(addr, uint16(n)).String()] = true
-		if !ep.t.names.Aside(ep.target(ep.now.Load()).Host, addr) {
+		at := netip.AddrPortFrom(addr, uint16(n))
+		valid[at.String()] = true
+		if balance && !ep.t.names.Aside(t.Host, addr) && (t.Allow == nil || t.Allow(at) == nil) {
 			reachable++
 		}
 	}
@@ -221,13 +223,20 @@ func (ep *endpoint) followAddresses(w *watch, a dial.Answer, port string) {
 	}
 }
 
-// tryAgain connects to the addresses that were set aside long enough.
-func (ep *endpoint) tryAgain(ctx context.Context, d *dial.Dialer, t dial.Target) {
+// tryAgain connects to the addresses that were set aside long enough. It returns those that
+// it may not connect to: another group's dials may have set them aside.
+func (ep *endpoint) tryAgain(ctx context.Context, d *dial.Dialer, t dial.Target) (refused []netip.Addr) {
 	n, err := strconv.ParseUint(t.Port, 10, 16)
 	if err != nil {
-		return
+		return nil
 	}
 	for _, addr := range ep.t.names.Due(t.Host) {
-		d.Probe(ctx, t, netip.AddrPortFrom(addr, uint16(n)))
+		at := netip.AddrPortFrom(addr, uint16(n))
+		if t.Allow != nil && t.Allow(at) != nil {
+			refused = append(refused, addr)
+			continue
+		}
+		d.Probe(ctx, t, at)
 	}
+	return refused
 }

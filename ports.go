@@ -159,6 +159,8 @@ func (ep *endpoint) awaitPort(ctx context.Context, slot *pool.Slot, err error, f
 	var wait time.Duration
 	busy, is := errors.AsType[*dial.BusyError](err)
 	switch {
+	case refused(err):
+		return false
 	case is:
 		wait = busy.Wait
 	case dial.Exhausted(err) == dial.Ports && f.config.DialContext == nil && !ep.pool.Live():

@@ -7,16 +7,17 @@ import (
 
 // AddrInfo is what a connection is about to be opened to.
 type AddrInfo struct {
-	Endpoint string         // scheme, host and port
-	Host     string         // the name or address that is dialled: the proxy's when there is one
+	Endpoint string         // as [Endpoint.String] has it, with the group and the proxy
+	Host     string         // the name or address that is dialled: the proxy's when there is one; "" for a socket
 	Addr     netip.AddrPort // the zero AddrPort when it is not known: a socket, or the caller's own dial function has returned something else than TCP
 	Proxy    bool           // it is the proxy's; the origin's address is the proxy's to find
 	Socket   string         // the path of a Unix domain socket; "" for none
 }
 
-// AddrRefusedError: Config.AllowAddr, or the group's, does not allow a connection to the
-// addresses that the host's name stands for. It unwraps to what that said of the last one.
-// Nothing was sent. Code BERTH1023.
+// AddrRefusedError: Config.AllowAddr, or the group's ([Group.SetAllowAddr]), does not allow
+// a connection to the addresses that the host's name stands for. It unwraps to what that
+// said of the last one. Nothing was sent. It holds nobody up: the next request asks again.
+// Code BERTH1023.
 type AddrRefusedError struct {
 	notSent
 	Endpoint string

@@ -76,7 +76,7 @@ func (t *Transport) Report() *Report {
 func (ep *endpoint) report() EndpointReport {
 	s := ep.starvation(ep.pool.Snapshot())
 	r := EndpointReport{Endpoint: ep.name, Group: ep.key.group, Stats: s.Stats, Demand: s.Demand,
-		Policy: ep.t.edition.Load().explain(ep.key, ep.t.ownPolicy(ep.key)),
+		Policy: ep.t.edition.Load().explain(ep.key, ep.t.ownSettings(ep.key)),
 		Leases: []LeaseInfo{}, Conns: []ConnReport{}}
 	if s.Stats.Waiting > 0 {
 		r.Reason, r.Limit, r.Verdict, r.Advice = s.Reason, s.Limit, s.Verdict, s.Advice()

@@ -190,8 +190,9 @@ type EndpointPolicy struct {
 	// Policy has the default where nobody sets a value; zero is none then.
 	Policy Policy `json:"policy"`
 
-	// From says who set each value, by its name in JSON: "endpoint" (SetPolicy), "rule 2
-	// (*.example.com)", counted from 1, "policy" (Config.Policy), or "default".
+	// From says who set each value, by its name in JSON: "endpoint" (Endpoint.SetPolicy),
+	// "group" (Group.SetPolicy), "rule 2 (*.example.com)", counted from 1, "policy"
+	// (Config.Policy), or "default".
 	From map[string]string `json:"from"`
 
 	// Generation counts the configurations that were applied; New's is 1.
@@ -199,9 +200,9 @@ type EndpointPolicy struct {
 }
 
 // explain is make for people.
-func (ed *edition) explain(key endpointKey, own *Policy) EndpointPolicy {
+func (ed *edition) explain(key endpointKey, own ownSettings) EndpointPolicy {
 	var m merger
-	m.add(own, nil, "endpoint")
+	own.addTo(&m)
 	scheme, host, port := key.governed()
 	for i, p := range ed.rules {
 		if p.matches(scheme, host, port) {

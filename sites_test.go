@@ -6,7 +6,7 @@ import "testing"
 // only named alike.
 func TestCallSitesAreTheCallers(t *testing.T) {
 	for function, want := range map[string]bool{
-		"net/http.(*Client).do":               true,
+		"net/http.(*Client).do":                true,
 		modulePath + ".(*Transport).RoundTrip": true,
 		modulePath + "/internal/h1.(*Conn).f":  true,
 		modulePath + "/clients.(*Registry).f":  true,

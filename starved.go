@@ -278,7 +278,7 @@ func (ep *endpoint) starvation(s *pool.Snapshot) Starvation {
 	out.Reason, out.Limit = ep.binding(s)
 	if out.Reason == ReasonEndpoint {
 		e := ep.t.edition.Load()
-		if by := e.explain(ep.key, ep.t.ownPolicy(ep.key)).From["max_conns"]; by != "policy" {
+		if by := e.explain(ep.key, ep.t.ownSettings(ep.key)).From["max_conns"]; by != "policy" {
 			out.SetBy = by
 		}
 	}

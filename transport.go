@@ -40,9 +40,10 @@ type Transport struct {
 	inUse     *pprof.Profile
 
 	edition atomic.Pointer[edition]                 // in force
-	own     atomic.Pointer[map[endpointKey]*Policy] // what SetPolicy has set; never changed
+	own     atomic.Pointer[map[endpointKey]*Policy] // what Endpoint.SetPolicy has set; never changed
+	ofGroup sync.Map                                // by name: the *groupSettings of those that have some
 
-	// steer serialises changes of edition and own, and of what holds for endpoints.
+	// steer serialises changes of edition, own and ofGroup, and of what holds for endpoints.
 	steer sync.Mutex
 }
 

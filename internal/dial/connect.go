@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -48,6 +49,11 @@ type Target struct {
 	Budget         Budget                // of the destination, beyond this host
 	Load           func(name string) int // connections to an address and port; nil knows none
 	Aim            *Aim                  // of this dial, to be released when Load counts its connection; nil is of none
+
+	// Allow says whether a connection to an address may be opened; nil allows all. The
+	// error of the last one is the dial's when it allows none. It is told the zero AddrPort
+	// where the address is not known.
+	Allow func(netip.AddrPort) error
 }
 
 // keepAlive is the period of TCP keep-alive probes, as with net/http's default
@@ -137,10 +143,7 @@ func (h *History) won(addrs []netip.AddrPort, winner netip.AddrPort) {
 // error unwraps to a *BusyError when a budget of ports has no room now.
 func (d *Dialer) Connect(ctx context.Context, t Target) (net.Conn, *Dest, error) {
 	if d.DialContext != nil && (d.Resolve == nil || isAddr(t.Host)) {
-		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Host, t.Port))
-		if err == nil && c == nil {
-			err = errNoConn
-		}
+		c, err := d.By(ctx, d.DialContext, t)
 		return c, nil, err
 	}
 	addrs, err := d.resolve(ctx, &t)
@@ -202,6 +205,53 @@ func (d *Dialer) ConnectUnix(ctx context.Context, path string) (net.Conn, error)
 	}
 	var nd net.Dialer
 	return nd.DialContext(ctx, "unix", path)
+}
+
+// By has open connect to a name or an address. Unless that is an address, only the
+// connection tells which it is: it is closed then if t.Allow does not allow it, and nothing
+// has been written to it.
+func (d *Dialer) By(ctx context.Context, open func(ctx context.Context, network, addr string) (net.Conn, error), t Target) (net.Conn, error) {
+	ip, err := netip.ParseAddr(t.Host)
+	known := err == nil
+	if known && t.Allow != nil {
+		n, err := d.lookupPort(ctx, t.Port)
+		if err == nil {
+			err = t.Allow(netip.AddrPortFrom(ip, n))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	c, err := open(ctx, "tcp", net.JoinHostPort(t.Host, t.Port))
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		return nil, errNoConn
+	case known || t.Allow == nil:
+		return c, nil
+	}
+	if err := t.Allow(remote(c)); err != nil {
+		if tc, is := c.(interface{ NetConn() net.Conn }); is {
+			tc.NetConn().Close() // TLS would say goodbye
+		}
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// remote returns the TCP address at the other end; zero when that is none.
+func remote(c net.Conn) netip.AddrPort {
+	a := c.RemoteAddr()
+	if a == nil || !strings.HasPrefix(a.Network(), "tcp") {
+		return netip.AddrPort{}
+	}
+	if at, is := a.(interface{ AddrPort() netip.AddrPort }); is {
+		return at.AddrPort()
+	}
+	at, _ := netip.ParseAddrPort(a.String())
+	return at
 }
 
 var errNoConn = errors.New("dial function returned neither a connection nor an error")
@@ -331,7 +381,11 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 		return nil, err
 	}
 	if ip, err := netip.ParseAddr(t.Host); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), n)}, nil
+		addrs, err := t.allowed([]netip.Addr{ip}, n)
+		if err != nil {
+			return nil, err
+		}
+		return []netip.AddrPort{netip.AddrPortFrom(addrs[0].Unmap(), n)}, nil
 	}
 	names := d.Names
 	if names == nil {
@@ -341,7 +395,11 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
-	addrs := t.History.order(a.Addrs, n, func(a netip.AddrPort) int {
+	allowed, err := t.allowed(a.Addrs, n)
+	if err != nil {
+		return nil, err
+	}
+	addrs := t.History.order(allowed, n, func(a netip.AddrPort) int {
 		r := d.aside(t.Host, a.Addr()) << 30
 		if t.Load != nil {
 			r += t.Load(a.String())
@@ -352,6 +410,25 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 		return cmp.Compare(d.aside(t.Host, a.Addr()), d.aside(t.Host, b.Addr()))
 	})
 	return addrs, nil
+}
+
+// allowed returns those of a host's addresses that connections may be opened to: at least
+// one, or the error of the last.
+func (t *Target) allowed(addrs []netip.Addr, port uint16) (list []netip.Addr, err error) {
+	if t.Allow == nil {
+		return addrs, nil
+	}
+	for _, a := range addrs {
+		if no := t.Allow(netip.AddrPortFrom(a, port)); no != nil {
+			err = no
+			continue
+		}
+		list = append(list, a)
+	}
+	if len(list) > 0 {
+		err = nil
+	}
+	return list, err
 }
 
 // aside is 1 for an address that others are tried before.

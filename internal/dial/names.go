@@ -274,13 +274,14 @@ func (n *Names) Due(host string) (due []netip.Addr) {
 	return due
 }
 
-// NextDue returns when Due will have something to return; zero when nothing is aside.
-func (n *Names) NextDue(host string) (at time.Time) {
+// NextDue returns when Due will have something to return besides what is in without; zero
+// when nothing is aside.
+func (n *Names) NextDue(host string, without []netip.Addr) (at time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if e := n.m[host]; e != nil {
-		for _, a := range e.aside {
-			if at.IsZero() || a.until.Before(at) {
+		for addr, a := range e.aside {
+			if (at.IsZero() || a.until.Before(at)) && !slices.Contains(without, addr) {
 				at = a.until
 			}
 		}
