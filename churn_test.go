@@ -5,7 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -65,18 +67,19 @@ func TestChurn(t *testing.T) {
 		if s := c.net.Total(); s.Open != 0 {
 			t.Errorf("%d connections are left", s.Open)
 		}
-		t.Logf("%d requests, %d dials", c.requests.Load(), c.net.Total().Dials)
+		t.Logf("%d requests, %d of them turned away, %d dials", c.requests.Load(), c.turnedAway.Load(), c.net.Total().Dials)
 	})
 }
 
 type churn struct {
 	*testing.T
-	net      memnet.Network
-	tr       *berth.Transport
-	rnd      *rand.Rand
-	origins  []*origin.Origin
-	requests atomic.Int64
-	failed   atomic.Pointer[error]
+	net        memnet.Network
+	tr         *berth.Transport
+	rnd        *rand.Rand
+	origins    []*origin.Origin
+	requests   atomic.Int64
+	turnedAway atomic.Int64
+	failed     atomic.Pointer[error]
 
 	background sync.WaitGroup
 
@@ -183,7 +186,7 @@ func (c *churn) check(err error) {
 func (c *churn) change() string {
 	r := c.rnd
 	ep := pick(r, c.endpoints()...)
-	switch op := r.IntN(15); op {
+	switch op := r.IntN(18); op {
 	case 0, 1, 2:
 		cfg := c.config()
 		old := c.tr.Config()
@@ -243,6 +246,14 @@ func (c *churn) change() string {
 	case 12, 13:
 		c.move(fmt.Sprintf("host%d.test", r.IntN(3)))
 		return "a name moves"
+	case 14, 15:
+		p := c.policy()
+		p.MaxConnsPerHost = 0
+		c.check(c.tr.Group(pick(r, "", "a", "b", "nobody")).SetPolicy(pick(r, berth.Policy{}, p)))
+		return "SetPolicy of a group"
+	case 16:
+		c.tr.Group(pick(r, "", "a", "b", "nobody")).SetAllowAddr(pick(r, nil, func(berth.AddrInfo) error { return nil }))
+		return "SetAllowAddr"
 	default:
 		ep.Stats()
 		ep.Policy()
@@ -250,6 +261,20 @@ func (c *churn) change() string {
 		c.tr.Groups()
 		return "look"
 	}
+}
+
+func (c *churn) get(ctx context.Context, rt http.RoundTripper, url string) error {
+	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }
 
 // work sends requests until stop is closed.
@@ -262,8 +287,18 @@ func (c *churn) work(seed uint64, stop <-chan struct{}) {
 		default:
 		}
 		group := pick(r, "", "", "a", "b")
-		_, err := fetch(c.tr.Group(group), fmt.Sprintf("http://host%d.test/", r.IntN(3)))
+		ctx := context.Background()
+		hasty := r.IntN(8) == 0
+		if hasty {
+			ctx = berth.WithoutQueue(ctx)
+		}
+		err := c.get(ctx, c.tr.Group(group), fmt.Sprintf("http://host%d.test/", r.IntN(3)))
 		c.requests.Add(1)
+		if hasty && errors.As(err, new(*berth.WouldQueueError)) {
+			err = nil
+			c.turnedAway.Add(1)
+			time.Sleep(100 * time.Microsecond) // else it would try again at the same moment
+		}
 		if err != nil {
 			c.check(fmt.Errorf("a request in group %q: %w", group, err))
 			return

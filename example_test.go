@@ -1,6 +1,7 @@
 package berth_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,6 +166,52 @@ func ExampleTransport_Group() {
 	resp.Body.Close()
 	fmt.Println(tr.Groups(), tr.CloseGroup("tenant 7"))
 	// Output: [tenant 7] true
+}
+
+// A group for requests to wherever others say: it reaches no address that is not public.
+func ExampleGroup_SetAllowAddr() {
+	transport, err := berth.New(berth.Config{Proxy: berth.NoProxy})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer transport.Close()
+	outside := transport.Group("webhooks")
+	outside.SetAllowAddr(func(i berth.AddrInfo) error {
+		if a := i.Addr.Addr(); !a.IsGlobalUnicast() || a.IsPrivate() { // one that is not known is neither
+			return errors.New("not a public address")
+		}
+		return nil
+	})
+	client := &http.Client{Transport: outside}
+	_, err = client.Get("http://[::ffff:169.254.169.254]/latest/meta-data/")
+	refused, is := errors.AsType[*berth.AddrRefusedError](err)
+	fmt.Println(is, refused.Addr, refused.Err)
+	// Output: true 169.254.169.254:80 not a public address
+}
+
+// A second attempt beside one that runs is worth a connection that is free, and no wait.
+func ExampleWithoutQueue() {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "answer") }))
+	defer srv.Close()
+	transport, err := berth.New(berth.Config{Policy: berth.Policy{MaxConns: 1}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer transport.Close()
+	busy, err := transport.Endpoint(srv.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := busy.Pause(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(berth.WithoutQueue(context.Background()), "GET", srv.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = transport.RoundTrip(req)
+	fmt.Println(errors.As(err, new(*berth.WouldQueueError)), berth.NotSent(err))
+	// Output: true true
 }
 
 // What a program's pools do can be read from outside: berth doctor --from does so.

@@ -13,7 +13,8 @@ import (
 
 // Group is a part of a [Transport] that shares no connection, TLS session or tunnel with
 // any other: for tenants, for priorities, for work that must not starve other work. It is
-// an http.RoundTripper. Limits hold for each group; Policy.MaxConnsPerHost and
+// an http.RoundTripper. Limits hold for each group, which may have its own by
+// [Group.SetPolicy]; Policy.MaxConnsPerHost and
 // Config.MaxConns bound all of them together. A group costs nothing until its first
 // request, and ends when all its connections have aged and its endpoints are forgotten.
 type Group struct {

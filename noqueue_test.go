@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -206,4 +207,45 @@ func TestWithoutQueueIsNotTheDials(t *testing.T) {
 		}
 		r.none(busy)
 	})
+}
+
+// Over HTTP/2 it shares a connection that has room for another stream.
+func TestWithoutQueueSharesAConnection(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	srv, client := newTLSServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			entered <- struct{}{}
+			<-leave
+		}
+	}, func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 2}
+	})
+	tr := mustNew(t, berth.Config{TLS: client, Proxy: berth.NoProxy, Policy: berth.Policy{MaxConns: 1}})
+	wantGet(t, tr, srv.URL, "") // the server has told its limit
+	hasty := func(path string) error {
+		req := newRequest(t, "GET", srv.URL+path, nil)
+		resp, err := tr.RoundTrip(req.WithContext(berth.WithoutQueue(t.Context())))
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	errs := make(chan error, 2)
+	for range 2 {
+		go func() { errs <- hasty("/slow") }()
+		<-entered
+	}
+	if err := hasty("/"); !errors.As(err, new(*berth.WouldQueueError)) {
+		t.Errorf("no stream is left: %v", err)
+	}
+	close(leave)
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := srv.opened.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
 }
