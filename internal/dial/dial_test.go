@@ -207,3 +207,50 @@ func TestSessionCacheTakesMemoryWithItsFirstSession(t *testing.T) {
 		t.Error("the session is still there")
 	}
 }
+
+// Addresses that are not allowed are neither tried nor counted; with none left, the error
+// is that of the last.
+func TestAllow(t *testing.T) {
+	no := errors.New("no")
+	var tried []string
+	d := &Dialer{
+		Resolve: func(context.Context, string) ([]netip.Addr, time.Duration, error) {
+			return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:10.0.0.2")}, time.Minute, nil
+		},
+		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+			tried = append(tried, addr)
+			return nil, errors.New("refused")
+		},
+		Names: &Names{},
+	}
+	var asked []string
+	target := Target{Host: "origin.test", Port: "80", MaxTTL: time.Minute, History: &History{}}
+	allow := func(prefix string) func(netip.AddrPort) error {
+		return func(a netip.AddrPort) error {
+			asked = append(asked, a.String())
+			if !netip.MustParsePrefix(prefix).Contains(a.Addr()) {
+				return no
+			}
+			return nil
+		}
+	}
+	target.Allow = allow("192.0.2.0/24")
+	if _, _, err := d.Connect(t.Context(), target); err == no || err == nil || fmt.Sprint(tried) != "[192.0.2.1:80]" {
+		t.Errorf("%v, tried %v", err, tried)
+	}
+	if want := "[10.0.0.1:80 192.0.2.1:80 10.0.0.2:80]"; fmt.Sprint(asked) != want {
+		t.Errorf("asked about %v, want %s", asked, want)
+	}
+	if d.Names.Aside("origin.test", netip.MustParseAddr("10.0.0.1")) {
+		t.Error("an address that was not tried is set aside")
+	}
+	tried = nil
+	target.Allow = allow("203.0.113.0/24")
+	if _, _, err := d.Connect(t.Context(), target); err != no || len(tried) > 0 {
+		t.Errorf("%v, tried %v", err, tried)
+	}
+	target.Host = "192.0.2.7"
+	if _, _, err := d.Connect(t.Context(), target); err != no || len(tried) > 0 {
+		t.Errorf("an address: %v, tried %v", err, tried)
+	}
+}

@@ -344,6 +344,10 @@ func (c *core) startDials(now int64) {
 		for w != nil && w.dial != nil {
 			w = w.next
 		}
+		if w != nil && w.hasty && !c.served(w) {
+			c.turnAway(w, now) // the dial would be for others
+			continue
+		}
 		c.startDial(w, nil)
 	}
 }

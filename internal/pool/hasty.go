@@ -37,6 +37,15 @@ func (c *core) hurries(w *Waiter, now int64, head bool) bool {
 	return false
 }
 
+// served says that a request in the queue will be served if one more dial begins.
+func (c *core) served(w *Waiter) bool {
+	ahead := 0
+	for v := w.prev; v != nil; v = v.prev {
+		ahead++
+	}
+	return ahead < c.sure()+c.each()
+}
+
 // turnAwayHasty fails the requests in the queue that are hasty and that nothing is sure to
 // come for any more. It reports whether there were any: fewer dials may be under way then.
 func (c *core) turnAwayHasty(now int64) (any bool) {
