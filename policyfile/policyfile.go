@@ -1,5 +1,5 @@
-// Package policyfile reads a transport's configuration from a YAML file, strictly, and
-// follows the file while the program runs.
+// Package policyfile reads the configuration of a transport and of named clients from a
+// YAML file, strictly, and follows the file while the program runs.
 //
 //	policy:
 //	  max_conns: 20
@@ -9,11 +9,22 @@
 //	    max_conns: 50
 //	  - match: "*"
 //	    order: spread
+//	client_defaults:
+//	  timeout: 30s
+//	clients:
+//	  github:
+//	    base_url: https://api.github.com/
+//	    headers: {Authorization: "Bearer ${GITHUB_TOKEN}"}
+//	    resilience: {preset: standard}
 //
-// Names are those of berth.Config and berth.Policy in JSON; a rule's settings stand beside
-// its match. Everything that the file does not know is an error, which says where it
-// stands and what was probably meant. A setting that a rule gives as zero or false is set
-// by it: rules below do not change it. The JSON schema is [Schema].
+// Names are those of berth.Config, berth.Policy and clients.Settings in JSON; a rule's
+// settings stand beside its match. Everything that the file does not know is an error,
+// which says where it stands and what was probably meant. A setting that a rule or a client
+// gives as zero or false is set by it: rules below, or client_defaults, do not change it.
+// The JSON schema is [Schema].
+//
+// ${NAME} in the value of a header field is that variable of the environment, and $${ is
+// the two characters. No error has a value of a header field.
 package policyfile
 
 import (
@@ -31,6 +42,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/clients"
 )
 
 // Schema is the JSON schema of the file, for editors: the file's first line may be
@@ -68,9 +80,14 @@ func (e *Error) Error() string {
 
 // File is what a file says, with the environment over it.
 type File struct {
-	Name   string
-	Config berth.Config // what is set; the rest is zero
-	keys   map[string]bool
+	Name    string
+	Config  berth.Config   // what is set; the rest is zero
+	Clients clients.Config // the same
+
+	keys     keys            // what Config is given
+	defaults keys            // client_defaults; nil when they are not there
+	named    map[string]keys // clients; nil when they are not there
+	first    *yaml.Node      // where the clients' part begins; nil without one
 }
 
 // maxSize bounds a file: a configuration is not that long.
@@ -78,7 +95,8 @@ const maxSize = 1 << 20
 
 // Load reads the file at path. environ is what os.Environ returns; variables in it come
 // over the file: BERTH_MAX_CONNS for max_conns, BERTH_POLICY_IDLE_TIMEOUT for
-// policy.idle_timeout, and so on; nil is none. The error is an *Error, or that of reading.
+// policy.idle_timeout, and so on, and ${NAME} in header fields is taken from it; nil is
+// none. The error is an *Error, or that of reading.
 func Load(path string, environ []string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -97,7 +115,7 @@ func Parse(name string, data []byte, environ []string) (*File, error) {
 	if len(data) > maxSize {
 		return nil, &Error{File: name, Reason: fmt.Sprintf("is longer than %d bytes", maxSize)}
 	}
-	p := &parser{name: name, at: map[string]*yaml.Node{}, file: &File{Name: name, keys: map[string]bool{}}}
+	p := &parser{name: name, env: environ, at: map[string]*yaml.Node{}, file: &File{Name: name, keys: keys{}}}
 	root, err := p.read(data)
 	if err != nil {
 		return nil, err
@@ -111,45 +129,16 @@ func Parse(name string, data []byte, environ []string) (*File, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
+	if err := p.validateClients(); err != nil {
+		return nil, err
+	}
 	return p.file, nil
 }
 
 // Over returns base with what the file sets in its place.
 func (f *File) Over(base berth.Config) berth.Config {
-	from, to := reflect.ValueOf(f.Config), reflect.ValueOf(&base).Elem()
-	for key := range f.keys {
-		if name, ok := strings.CutPrefix(key, "policy."); ok {
-			field(to.FieldByName("Policy"), name).Set(field(from.FieldByName("Policy"), name))
-		} else {
-			field(to, key).Set(field(from, key))
-		}
-	}
+	f.keys.merge(reflect.ValueOf(&base).Elem(), reflect.ValueOf(f.Config))
 	return base
-}
-
-// field returns the field of a struct by its name in JSON.
-func field(v reflect.Value, name string) reflect.Value {
-	for i := range v.NumField() {
-		if jsonName(v.Type().Field(i)) == name {
-			return v.Field(i)
-		}
-	}
-	return reflect.Value{}
-}
-
-func jsonName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name
-}
-
-// names returns the names in JSON of a struct's fields.
-func names(t reflect.Type) (list []string) {
-	for i := range t.NumField() {
-		if n := jsonName(t.Field(i)); n != "" && n != "-" {
-			list = append(list, n)
-		}
-	}
-	return list
 }
 
 var (
@@ -163,9 +152,11 @@ var ruleKeys = []string{"match", "proxy", "socket", "tls"}
 type parser struct {
 	name string
 	file *File
+	env  []string
 	at   map[string]*yaml.Node // where a key stands
 
 	depth int // of mappings that take over from others
+	size  int // entries read so far, those that are taken over counted each time
 }
 
 func (p *parser) fail(n *yaml.Node, key, format string, args ...any) *Error {
@@ -184,7 +175,11 @@ func (p *parser) read(data []byte) (*yaml.Node, error) {
 	case errors.Is(err, io.EOF):
 		return nil, p.fail(nil, "", "is empty: write {} to set nothing")
 	case err != nil:
-		return nil, p.fail(nil, "", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if strings.HasPrefix(text, "unknown anchor") {
+			text = "has a * before the name of an anchor that there is not" // its name may be a secret that lacks quotes
+		}
+		return nil, p.fail(nil, "", "%s", text)
 	}
 	if d.Decode(&more) != io.EOF {
 		return nil, p.fail(&more, "", "has a second document")
@@ -203,92 +198,134 @@ func resolved(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// each calls f for the entries of a mapping. known are the keys that there may be.
+// entry is one of a mapping.
+type entry struct {
+	key string
+	v   *yaml.Node
+}
+
+// each calls f for the entries of a mapping. known are the keys that there may be; nil is
+// any.
 func (p *parser) each(n *yaml.Node, prefix string, known []string, f func(key string, v *yaml.Node) error) error {
-	if n.Kind != yaml.MappingNode {
-		return p.fail(n, strings.TrimSuffix(prefix, "."), "is no mapping")
-	}
-	seen := map[string]bool{}
-	if err := p.merge(n, prefix, known, f); err != nil {
+	list, err := p.entries(n, prefix, known)
+	if err != nil {
 		return err
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], resolved(n.Content[i+1])
-		if k.Tag == "!!merge" {
-			continue
-		}
-		name := prefix + k.Value
-		switch {
-		case !slices.Contains(known, k.Value):
-			e := p.fail(k, name, "no such setting")
-			if e.Nearest = nearest(k.Value, known); e.Nearest == "" {
-				e.Reason += "; known are " + strings.Join(known, ", ")
-			}
-			return e
-		case seen[k.Value]:
-			return p.fail(k, name, "stands here twice")
-		case v.Tag == "!!null":
-			return p.fail(k, name, "has no value")
-		}
-		seen[k.Value] = true
-		p.at[name] = v
-		if err := f(k.Value, v); err != nil {
+	for _, e := range list {
+		p.at[within(prefix, e.key)] = e.v
+		if err := f(e.key, e.v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// merge calls f for the entries that a mapping takes over by <<, but those that it has
-// itself.
-func (p *parser) merge(n *yaml.Node, prefix string, known []string, f func(key string, v *yaml.Node) error) error {
-	own := map[string]bool{}
-	var from []*yaml.Node
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Tag == "!!merge" {
-			from = append(from, resolved(n.Content[i+1]))
-		}
-		own[n.Content[i].Value] = true
-	}
-	if len(from) == 0 {
-		return nil
+// entries returns those of a mapping, once each: what it takes over from others by <<
+// first, as far as it has none of the name itself.
+func (p *parser) entries(n *yaml.Node, prefix string, known []string) ([]entry, error) {
+	if n.Kind != yaml.MappingNode {
+		return nil, p.fail(n, strings.TrimSuffix(prefix, "."), "is no mapping")
 	}
 	if p.depth++; p.depth > maxDepth {
-		return p.fail(n, strings.TrimSuffix(prefix, "."), "takes over itself by <<")
+		return nil, p.fail(n, strings.TrimSuffix(prefix, "."), "takes over itself by <<")
 	}
 	defer func() { p.depth-- }()
-	for _, m := range from {
-		err := p.each(m, prefix, known, func(key string, v *yaml.Node) error {
-			if own[key] {
-				return nil
+	if err := p.count(n, prefix, 1+len(n.Content)/2); err != nil {
+		return nil, err
+	}
+	var taken, own []entry
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := resolved(n.Content[i]), resolved(n.Content[i+1])
+		if k.Tag == "!!merge" {
+			from := []*yaml.Node{v}
+			if v.Kind == yaml.SequenceNode { // the first of them wins
+				from = slices.Clone(v.Content)
+				slices.Reverse(from)
 			}
-			return f(key, v)
-		})
-		if err != nil {
-			return err
+			for _, m := range from {
+				more, err := p.entries(resolved(m), prefix, known)
+				if err != nil {
+					return nil, err
+				}
+				taken = append(taken, more...)
+			}
+			continue
 		}
+		name := within(prefix, k.Value)
+		switch {
+		case k.Kind != yaml.ScalarNode || k.Tag == "!!null" || k.Value == "" && known == nil:
+			return nil, p.fail(k, strings.TrimSuffix(prefix, "."), "has a name that is no text")
+		case known != nil && !slices.Contains(known, k.Value):
+			e := p.fail(k, name, "no such setting")
+			if e.Nearest = nearest(k.Value, known); e.Nearest == "" {
+				e.Reason += "; known are " + strings.Join(known, ", ")
+			}
+			return nil, e
+		case seen[k.Value]:
+			return nil, p.fail(k, name, "stands here twice")
+		case v.Tag == "!!null":
+			return nil, p.fail(k, name, "has no value")
+		}
+		seen[k.Value] = true
+		own = append(own, entry{k.Value, v})
+	}
+	if taken == nil {
+		return own, nil
+	}
+	last := map[string]int{}
+	for i, e := range taken {
+		last[e.key] = i
+	}
+	all := taken[:0]
+	for i, e := range taken {
+		if last[e.key] == i && !seen[e.key] {
+			all = append(all, e)
+		}
+	}
+	return append(all, own...), nil
+}
+
+// count bounds what a file comes to when its anchors are followed.
+func (p *parser) count(n *yaml.Node, prefix string, more int) error {
+	if p.size += more; p.size > maxEntries {
+		return p.fail(n, strings.TrimSuffix(prefix, "."), "comes to more than %d entries by what it takes over", maxEntries)
 	}
 	return nil
 }
+
+// maxEntries bounds the entries of a file: its own are fewer, by maxSize.
+const maxEntries = 1 << 20
 
 // maxDepth bounds how deep mappings take over from others.
 const maxDepth = 8
 
 func (p *parser) top(root *yaml.Node) error {
-	return p.each(root, "", names(configType), func(key string, v *yaml.Node) error {
+	return p.each(root, "", append(names(configType), defaultsKey, clientsKey), func(key string, v *yaml.Node) (err error) {
+		var sub keys
 		switch key {
 		case "policy":
-			return p.each(v, "policy.", names(policyType), func(key string, v *yaml.Node) error {
-				p.file.keys["policy."+key] = true
-				return p.set(&p.file.Config.Policy, "policy.", key, v)
-			})
+			sub, err = p.policy(&p.file.Config.Policy, key, v)
 		case "rules":
-			p.file.keys[key] = true
-			return p.rules(v)
+			err = p.rules(v)
+		case defaultsKey, clientsKey:
+			return p.clients(key, v)
+		default:
+			err = p.set(&p.file.Config, "", key, v)
 		}
-		p.file.keys[key] = true
-		return p.set(&p.file.Config, "", key, v)
+		p.file.keys[key] = sub
+		return err
 	})
+}
+
+// policy reads the mapping of a policy.
+func (p *parser) policy(dst *berth.Policy, key string, n *yaml.Node) (keys, error) {
+	set := keys{}
+	err := p.each(n, key+".", names(policyType), func(name string, v *yaml.Node) error {
+		set[name] = nil
+		return p.set(dst, key+".", name, v)
+	})
+	return set, err
 }
 
 func (p *parser) rules(n *yaml.Node) error {
@@ -385,12 +422,17 @@ func (p *parser) validate() error {
 		return err
 	}
 	key := jsonPath(e.Field)
+	return p.fail(p.place(key), key, "%s", e.Reason)
+}
+
+// place returns where a key stands, or what it would stand in; nil if that is the file.
+func (p *parser) place(key string) *yaml.Node {
 	n := p.at[key]
-	for k := key; n == nil && strings.ContainsAny(k, ".["); {
-		k = k[:strings.LastIndexAny(k, ".[")]
-		n = p.at[k]
+	for n == nil && strings.ContainsAny(key, ".[") {
+		key = key[:strings.LastIndexAny(key, ".[")]
+		n = p.at[key]
 	}
-	return p.fail(n, key, "%s", e.Reason)
+	return n
 }
 
 // jsonPath turns Rules[0].Policy.MaxIdle into rules[0].max_idle.
@@ -450,7 +492,14 @@ func (p *parser) environ(environ []string) error {
 			e := err.(*Error)
 			return &Error{File: "environment", Key: variable, Reason: e.Reason}
 		}
-		p.file.keys[prefix+key] = true
+		set := p.file.keys
+		if prefix != "" {
+			if set["policy"] == nil {
+				set["policy"] = keys{}
+			}
+			set = set["policy"]
+		}
+		set[key] = nil
 	}
 	return nil
 }

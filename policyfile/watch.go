@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -14,13 +13,15 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/clients"
 )
 
-// Watcher has a transport follow a file.
+// Watcher has a transport, and a registry of clients, follow a file.
 type Watcher struct {
 	path    string
 	tr      *berth.Transport
 	base    berth.Config
+	clients clients.Config // the base of Options.Registry
 	options Options
 
 	stop    chan struct{}
@@ -39,11 +40,17 @@ type Options struct {
 	// Environ comes over the file; nil is os.Environ.
 	Environ []string
 
-	// Applied is told what a reload has changed; nothing when the file says what it said.
-	// Failed is told why one was refused: what was in force stays. They are called one
+	// Registry has the clients that the file configures, in client_defaults and clients; a
+	// file that does is refused without it. It is one over the transport that is watched.
+	Registry *clients.Registry
+
+	// Applied is told what a reload has changed in the transport, ClientsApplied what in
+	// the clients of Registry; neither when its part of the file says what it said.
+	// Failed is told why a file was refused: what was in force stays. They are called one
 	// after the other, on the watcher's goroutine; nil is told nothing.
-	Applied func(*berth.Diff)
-	Failed  func(error)
+	Applied        func(*berth.Diff)
+	ClientsApplied func(*clients.Diff)
+	Failed         func(error)
 
 	// IgnoreSIGHUP leaves the signal to the program, which may call Reload.
 	IgnoreSIGHUP bool
@@ -60,10 +67,11 @@ const settled = 50 * time.Millisecond
 // longest is how long a change waits for that at most.
 const longest = 500 * time.Millisecond
 
-// Watch reads the file, has the transport do what it says, and goes on to do so whenever
-// the file changes or the process gets SIGHUP. What the file does not set stays as in the
-// transport's configuration at this moment. A file that is invalid changes nothing. The
-// error is Load's or Apply's; then nothing is watched. Close ends it.
+// Watch reads the file, has the transport and Options.Registry do what it says, and goes on
+// to do so whenever the file changes or the process gets SIGHUP. What the file does not set
+// stays as in their configurations at this moment. A file that is invalid in either part
+// changes nothing. The error is Load's or Apply's, or an *Error for clients without a
+// Registry; then nothing is watched. Close ends it.
 //
 // The file should be replaced by renaming another one over it: one that is written in
 // place may be read half written.
@@ -72,6 +80,9 @@ func Watch(tr *berth.Transport, path string, o Options) (*Watcher, error) {
 		o.Environ = os.Environ()
 	}
 	w := &Watcher{path: path, tr: tr, base: tr.Config(), options: o, stop: make(chan struct{}), done: make(chan struct{})}
+	if o.Registry != nil {
+		w.clients = o.Registry.Config()
+	}
 	if o.Poll <= 0 {
 		var err error
 		if w.notify, err = fsnotify.NewWatcher(); err != nil {
@@ -97,27 +108,50 @@ func Watch(tr *berth.Transport, path string, o Options) (*Watcher, error) {
 	return w, nil
 }
 
-// Reload reads the file now and has the transport do what it says. It returns what has
-// changed; nil when nothing has.
+// Reload reads the file now and has the transport and the clients do what it says. It
+// returns what has changed in the transport; nil when that part of the file says what it
+// said.
 func (w *Watcher) Reload() (*berth.Diff, error) {
+	d, _, err := w.apply()
+	return d, err
+}
+
+// apply is Reload that returns the clients' changes too.
+func (w *Watcher) apply() (d *berth.Diff, c *clients.Diff, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, err := Load(w.path, w.options.Environ)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	reg := w.options.Registry
+	if f.hasClients() && reg == nil {
+		return nil, nil, &Error{File: w.path, Line: f.first.Line, Column: f.first.Column, Reason: "configures clients, and Options.Registry, which would have them, is not set"}
+	}
+	transport, named := true, f.hasClients()
 	if w.last != nil {
 		f.keepTLS(w.last)
-		if reflect.DeepEqual(f, w.last) {
-			return nil, nil
+		transport, named = !f.sameTransport(w.last), reg != nil && !f.sameClients(w.last)
+	}
+	var cfg clients.Config
+	if named { // refused, it must not leave the transport's part in force
+		cfg = f.OverClients(w.clients)
+		if _, err := reg.Compare(cfg); err != nil {
+			return nil, nil, err
 		}
 	}
-	d, err := w.tr.Apply(f.Over(w.base))
-	if err != nil {
-		return nil, err
+	if transport { // refused, it changes nothing by itself
+		if d, err = w.tr.Apply(f.Over(w.base)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if named {
+		if c, err = reg.Apply(cfg); err != nil { // closed meanwhile
+			return d, nil, err
+		}
 	}
 	w.last = f
-	return d, nil
+	return d, c, nil
 }
 
 // keepTLS takes over the TLS configurations of before that are the same: another one would
@@ -187,14 +221,18 @@ func (w *Watcher) run() {
 }
 
 func (w *Watcher) reload() {
-	d, err := w.Reload()
+	d, c, err := w.apply()
 	switch {
 	case errors.Is(err, os.ErrNotExist) && w.options.Poll <= 0:
 		w.failed(fmt.Errorf("%w: what was in force stays", err))
 	case err != nil:
 		w.failed(err)
-	case d != nil && w.options.Applied != nil:
+	}
+	if d != nil && w.options.Applied != nil {
 		w.options.Applied(d)
+	}
+	if c != nil && w.options.ClientsApplied != nil {
+		w.options.ClientsApplied(c)
 	}
 }
 
