@@ -195,8 +195,11 @@ func (p *parser) scalar(dst reflect.Value, key string, n *yaml.Node) error {
 		dst.SetUint(uint64(v))
 	case reflect.Float64:
 		var v float64
-		if n.Tag != "!!int" && n.Tag != "!!float" || n.Decode(&v) != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		switch {
+		case n.Tag != "!!int" && n.Tag != "!!float" || n.Decode(&v) != nil:
 			return p.kindError(n, key, "a number")
+		case math.IsNaN(v) || math.IsInf(v, 0):
+			return p.fail(n, key, "is not finite")
 		}
 		dst.SetFloat(v)
 	default:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/clients"
 	"github.com/berth-go/berth/policyfile"
 )
 
@@ -286,8 +288,12 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte("rules: [{match: x, <<: {max_conns: 0}}]"))
 	f.Add([]byte("policy: &a {<<: *a}"))
+	f.Add([]byte(everything))
+	f.Add([]byte("client_defaults: &d {guard: {allow: [::1]}, headers: {x: '${ONE}$${'}}\nclients: {a: {<<: [*d, {timeout: 0s}]}, b: *d}"))
+	f.Add([]byte("clients: {a: {group: g}, b: {group: g, policy: {max_conns: 1}}}"))
+	f.Add([]byte("clients: {a: {resilience: {preset: hedging, retry: {budget: {ratio: .5}}}, log: true}}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := policyfile.Parse("f", data, nil)
+		file, err := policyfile.Parse("f", data, []string{"ONE=1"})
 		if (err == nil) == (file == nil) && err == nil {
 			t.Fatal("neither a file nor an error")
 		}
@@ -299,6 +305,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if _, err := berth.New(file.Over(berth.Config{})); err != nil {
 			t.Fatalf("a file that is valid is refused: %v", err)
+		}
+		if _, err := clients.New(&berth.Transport{}, file.OverClients(clients.Config{Logger: slog.New(slog.DiscardHandler)})); err != nil {
+			t.Fatalf("clients that are valid are refused: %v", err)
 		}
 	})
 }
