@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/clients"
 	"github.com/berth-go/berth/policyfile"
 )
 
@@ -21,15 +23,18 @@ func policyCommand(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Check and explain policy files",
-		Long: `A policy file gives a transport its limits, timeouts and rules, and can be changed
-while the program runs (package policyfile). Variables of the environment come over it:
-BERTH_MAX_CONNS for max_conns, BERTH_POLICY_IDLE_TIMEOUT for policy.idle_timeout.`,
+		Long: `A policy file gives a transport its limits, timeouts and rules, and named clients their
+settings; it can be changed while the program runs (package policyfile). Variables of the
+environment come over it: BERTH_MAX_CONNS for max_conns, BERTH_POLICY_IDLE_TIMEOUT for
+policy.idle_timeout. Those that header fields name, like ${GITHUB_TOKEN}, must be set here
+too, to anything.`,
 		Example: `  berth policy check policy.yaml
   berth policy explain policy.yaml https://api.example.com
+  berth policy clients policy.yaml github
   berth policy diff policy.yaml policy.new.yaml
   berth policy schema > policy.schema.json`,
 	}
-	cmd.AddCommand(policyCheck(stdout), policyExplain(stdout), policyDiff(stdout), policySchema(stdout))
+	cmd.AddCommand(policyCheck(stdout), policyExplain(stdout), policyClients(stdout), policyDiff(stdout), policySchema(stdout))
 	return cmd
 }
 
@@ -37,7 +42,7 @@ func policyCheck(stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:     "check FILE...",
 		Short:   "Say whether files are valid, and where they are not",
-		Example: "  berth policy check policy.yaml",
+		Example: "  berth policy check policy.yaml\n  GITHUB_TOKEN=any berth policy check policy.yaml",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, files []string) error {
 			failed := false
@@ -48,7 +53,7 @@ func policyCheck(stdout io.Writer) *cobra.Command {
 					fmt.Fprintln(stdout, err)
 					continue
 				}
-				fmt.Fprintf(stdout, "%s: valid, %d rules\n", name, len(f.Config.Rules))
+				fmt.Fprintf(stdout, "%s: valid, %d rules, %d clients\n", name, len(f.Config.Rules), len(f.Clients.Clients))
 			}
 			if failed {
 				return failedError{}
@@ -58,13 +63,31 @@ func policyCheck(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// load makes a transport of a file; no proxy of the environment is asked.
-func load(name string) (*berth.Transport, error) {
+// loaded is a file with what it makes.
+type loaded struct {
+	file *policyfile.File
+	tr   *berth.Transport
+	reg  *clients.Registry
+}
+
+// nobody is the logger of clients that log and send nothing.
+var nobody = slog.New(slog.DiscardHandler)
+
+// load makes a transport and clients of a file; no proxy of the environment is asked.
+func load(name string) (*loaded, error) {
 	f, err := policyfile.Load(name, os.Environ())
 	if err != nil {
 		return nil, &fileError{err}
 	}
-	return berth.New(f.Over(berth.Config{}))
+	tr, err := berth.New(f.Over(berth.Config{}))
+	if err != nil {
+		return nil, &fileError{err}
+	}
+	reg, err := clients.New(tr, f.OverClients(clients.Config{Logger: nobody}))
+	if err != nil {
+		return nil, &fileError{err}
+	}
+	return &loaded{f, tr, reg}, nil
 }
 
 // fileError: the file is wrong, not the command line.
@@ -81,23 +104,20 @@ func policyExplain(stdout io.Writer) *cobra.Command {
   berth policy explain policy.yaml https://api.example.com --all --json`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			tr, err := load(args[0])
+			l, err := load(args[0])
 			if err != nil {
 				return err
 			}
 			explained := map[string]berth.EndpointPolicy{}
 			for _, url := range args[1:] {
-				ep, err := tr.Endpoint(url)
+				ep, err := l.tr.Endpoint(url)
 				if err != nil {
 					return err
 				}
 				explained[ep.String()] = ep.Policy()
 			}
 			if asJSON {
-				e := json.NewEncoder(stdout)
-				e.SetEscapeHTML(false)
-				e.SetIndent("", "  ")
-				return e.Encode(explained)
+				return printJSON(stdout, explained)
 			}
 			for _, name := range slices.Sorted(maps.Keys(explained)) {
 				fmt.Fprintf(stdout, "%s\n", name)
@@ -111,6 +131,13 @@ func policyExplain(stdout io.Writer) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	cmd.Flags().BoolVar(&all, "all", false, "defaults as well")
 	return cmd
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 func printPolicy(w io.Writer, e berth.EndpointPolicy, all bool) error {
@@ -142,7 +169,7 @@ func policyDiff(stdout io.Writer) *cobra.Command {
 		Example: "  berth policy diff policy.yaml policy.new.yaml",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			tr, err := load(args[0])
+			old, err := load(args[0])
 			if err != nil {
 				return err
 			}
@@ -150,15 +177,22 @@ func policyDiff(stdout io.Writer) *cobra.Command {
 			if err != nil {
 				return &fileError{err}
 			}
-			d, err := tr.Compare(f.Over(berth.Config{}))
+			d, err := old.tr.Compare(f.Over(berth.Config{}))
 			if err != nil {
-				return err
+				return &fileError{err}
 			}
-			if len(d.Changes) == 0 {
+			named, err := old.reg.Compare(f.OverClients(clients.Config{Logger: nobody}))
+			if err != nil {
+				return &fileError{err}
+			}
+			if len(d.Changes) == 0 && named.Empty() {
 				fmt.Fprintln(stdout, "nothing changes")
 			}
 			for _, c := range d.Changes {
 				fmt.Fprintln(stdout, strings.TrimSpace(c.String()))
+			}
+			if !named.Empty() {
+				fmt.Fprintln(stdout, named)
 			}
 			return nil
 		},
