@@ -43,12 +43,14 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"proxyenv":        {},
 		"sockets":         {},
 		"doctor":          {"sockets"},
-		"lab":             {".", "sockets", "internal/origin", "proxyenv"},
+		"resilience":      {"."},
+		"clients":         {".", "resilience"},
+		"lab":             {".", "sockets", "internal/origin", "proxyenv", "clients", "resilience"},
 		"lab/report":      {"lab"},
-		"policyfile":      {"."},
+		"policyfile":      {".", "clients", "resilience"},
 		"kb":              {},
 		"berthtest":       {"."},
-		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile"},
+		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
