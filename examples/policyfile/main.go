@@ -1,5 +1,5 @@
 // Policyfile follows a policy file that is changed while requests run, as a deployment or a
-// person on duty would change it.
+// person on duty would change it: limits of the transport, and a named client.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berth-go/berth"
+	"github.com/berth-go/berth/clients"
 	"github.com/berth-go/berth/policyfile"
 )
 
@@ -25,24 +26,34 @@ func main() {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "policy.yaml")
-	write(path, "policy: {max_conns: 2}")
+	write(path, "policy: {max_conns: 2}\nclients: {api: {timeout: 5s}}")
 
 	tr := &berth.Transport{}
 	defer tr.Close()
-	applied := make(chan *berth.Diff)
+	reg, err := clients.New(tr, clients.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer reg.Close()
+	applied := make(chan fmt.Stringer)
 	refused := make(chan error)
 	w, err := policyfile.Watch(tr, path, policyfile.Options{
-		Applied: func(d *berth.Diff) { applied <- d },
-		Failed:  func(err error) { refused <- err },
+		Registry:       reg,
+		Applied:        func(d *berth.Diff) { applied <- d },
+		ClientsApplied: func(d *clients.Diff) { applied <- d },
+		Failed:         func(err error) { refused <- err },
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer w.Close()
 
-	client := &http.Client{Transport: tr}
+	client := reg.MustClient("api")
 	burst(client, srv.URL)
-	write(path, "rules: [{match: \"*\", max_conns: 10}]")
+	write(path, "rules: [{match: \"*\", max_conns: 10}]\nclients: {api: {timeout: 5s}}")
+	fmt.Println(<-applied)
+	burst(client, srv.URL)
+	write(path, "rules: [{match: \"*\", max_conns: 10}]\nclients: {api: {timeout: 2s, headers: {Accept: text/plain}}}")
 	fmt.Println(<-applied)
 	burst(client, srv.URL)
 	write(path, "policy: {max_cons: 3}")
