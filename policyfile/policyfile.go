@@ -294,8 +294,8 @@ func (p *parser) count(n *yaml.Node, prefix string, more int) error {
 	return nil
 }
 
-// maxEntries bounds the entries of a file: its own are fewer, by maxSize.
-const maxEntries = 1 << 20
+// maxEntries bounds the entries of a file: a configuration has far fewer.
+const maxEntries = 1 << 18
 
 // maxDepth bounds how deep mappings take over from others.
 const maxDepth = 8
