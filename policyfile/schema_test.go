@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"go/ast"
 	"go/doc/comment"
 	goparser "go/parser"
@@ -74,6 +75,23 @@ func schema(t *testing.T) object {
 // the type itself is at "".
 type typeDocs map[string]map[string]string
 
+// enums are the words of settings whose type is a string.
+var enums = map[string][]string{
+	"preset":  {"standard", "hedging"},
+	"backoff": {"exponential", "linear", "constant"},
+}
+
+// The words that the schema offers are those that are known.
+func TestSchemaOffersKnownWords(t *testing.T) {
+	for key, form := range map[string]string{"preset": "clients: {a: {resilience: {preset: %s}}}", "backoff": "clients: {a: {resilience: {retry: {backoff: %s}}}}"} {
+		for _, word := range enums[key] {
+			if _, err := Parse("f", fmt.Appendf(nil, form, word), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // properties returns what a struct's fields are in the schema, by name.
 func (docs typeDocs) properties(of reflect.Type) object {
 	out := object{}
@@ -84,11 +102,8 @@ func (docs typeDocs) properties(of reflect.Type) object {
 			continue
 		}
 		p := docs.kind(f.Type)
-		switch name {
-		case "preset":
-			p["enum"] = []string{"standard", "hedging"}
-		case "backoff":
-			p["enum"] = []string{"exponential", "linear", "constant"}
+		if words := enums[name]; words != nil {
+			p["enum"] = words
 		}
 		text := docs[of.String()][f.Name]
 		if t := f.Type; t.Kind() == reflect.Pointer && (text == "" || strings.HasPrefix(text, "default ")) {

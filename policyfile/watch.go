@@ -110,7 +110,7 @@ func Watch(tr *berth.Transport, path string, o Options) (*Watcher, error) {
 
 // Reload reads the file now and has the transport and the clients do what it says. It
 // returns what has changed in the transport; nil when that part of the file says what it
-// said.
+// said. The error is as in Watch.
 func (w *Watcher) Reload() (*berth.Diff, error) {
 	d, _, err := w.apply()
 	return d, err

@@ -273,10 +273,10 @@ func TestReloadUnderLoad(t *testing.T) {
 		second := fmt.Sprintf("second: {headers: {X-File: v%d}}", n)
 		text := fmt.Sprintf(`
 policy: {max_conns: %d, idle_timeout: %ds}
-client_defaults: {timeout: %ds, log: %v, resilience: {preset: %s}}
+client_defaults: {timeout: %ds, log: %v, resilience: {preset: %s, retry: {delay: 20ms, max_delay: %dms}}}
 clients:
   api: {headers: {X-File: v%d}, propagate: %v, policy: {max_conns: %d}, guard: {allow: [127.0.0.0/8]}}
-  %s`, 5+n%7, 1+n%3, 20+n%3, n%2 == 0, []string{"standard", "hedging"}[n%2], n, n%3 == 0, 3+n%5, second)
+  %s`, 5+n%7, 1+n%3, 20+n%3, n%2 == 0, []string{"standard", "hedging"}[n%2], 30+n%3, n, n%3 == 0, 3+n%5, second)
 		switch {
 		case n%5 == 4: // a client may go while it is used
 			text = strings.Replace(text, second, "third: {}", 1)
