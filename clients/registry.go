@@ -156,11 +156,15 @@ func (r *Registry) Apply(cfg Config) (*Diff, error) {
 func (r *Registry) Compare(cfg Config) (*Diff, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil, &berth.ClosedError{}
+	}
 	old := r.state.Load()
 	plans, _, err := r.plan(old, &cfg)
 	if err != nil {
 		return nil, err
 	}
+	defer drop(plans)
 	return diff(old, &state{config: cfg}, plans), nil
 }
 
@@ -171,15 +175,29 @@ type plan struct {
 	settings Settings
 }
 
+// drop ends pipelines that are not put in force.
+func drop(plans map[string]plan) {
+	for _, p := range plans {
+		if p.pipeline != nil {
+			p.pipeline.release()
+		}
+	}
+}
+
 // plan builds what a configuration asks for, and what groups are to have. r.mu is held.
-func (r *Registry) plan(old *state, cfg *Config) (map[string]plan, map[string]steering, error) {
+func (r *Registry) plan(old *state, cfg *Config) (plans map[string]plan, groups map[string]steering, err error) {
+	plans, groups = map[string]plan{}, map[string]steering{}
+	defer func() {
+		if err != nil {
+			drop(plans)
+		}
+	}()
 	if n := len(cfg.Clients) + len(old.retired); n > maxClients {
 		return nil, nil, &berth.ConfigError{Field: "Clients", Reason: fmt.Sprintf("%d names, with those of earlier configurations, are more than %d: a name a request is mostly a mistake", n, maxClients)}
 	}
 	if _, err := cfg.Defaults.validate("Defaults"); err != nil {
 		return nil, nil, err
 	}
-	plans, groups := map[string]plan{}, map[string]steering{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Clients)) {
 		field := fmt.Sprintf("Clients[%q]", name)
 		if name == "" {
