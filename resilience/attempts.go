@@ -178,11 +178,14 @@ func (e *AttemptsError) spent() string {
 }
 
 // starved returns how many attempts got no connection for want of a free one, and what
-// the pool said to the last of them.
+// the pool said to the one that saw the longest queue: those that give up together see
+// each other leave.
 func (e *AttemptsError) starved() (n int, pool *berth.Starvation) {
 	for i := range e.Attempts {
 		if s := starvation(e.Attempts[i].Err); s != nil {
-			n, pool = n+1, s
+			if n++; pool == nil || s.Stats.Waiting >= pool.Stats.Waiting {
+				pool = s
+			}
 		}
 	}
 	return n, pool
