@@ -81,7 +81,9 @@ func TestGuardsLists(t *testing.T) {
 func TestGuardedClient(t *testing.T) {
 	url := serve(t, echo)
 	port := url[strings.LastIndexByte(url, ':'):]
-	public := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1"+port+"/admin", http.StatusFound) })
+	public := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://127.0.0.1"+port+"/admin", http.StatusFound)
+	})
 	at := netip.MustParseAddrPort(strings.TrimPrefix(public, "http://"))
 	reg, _ := registry(t, clients.Config{Clients: map[string]clients.Settings{"plain": {}, "hook": {Guard: &clients.Guard{}}, "redirected": {Guard: &clients.Guard{
 		Ports: []uint16{at.Port()}, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}}}})

@@ -231,10 +231,10 @@ func (r *Registry) plan(old *state, cfg *Config) (plans map[string]plan, groups 
 		}
 		plans[name] = p
 	}
-	// A policy is valid or not by the transport's own rules, with which it is tried.
+	var trial berth.Transport // says what a group's policy may be
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[name]
-		if _, err := berth.New(berth.Config{Policy: g.policy}); err != nil {
+		if err := trial.Group(name).SetPolicy(g.policy); err != nil {
 			return nil, nil, prefixed(fmt.Sprintf("Clients[%q]", g.client), err)
 		}
 	}

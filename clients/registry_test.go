@@ -230,6 +230,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		`Clients["x"].Log: needs Config.Logger`:                           {Log: true},
 		`Clients["x"].Timeout: 1ms is not between`:                        {Timeout: time.Millisecond},
 		`Clients["x"].Policy.MaxIdle: 3 is more than MaxConns`:            {Policy: berth.Policy{MaxConns: 2, MaxIdle: 3}},
+		`Clients["x"].Policy.MaxConnsPerHost:`:                            {Policy: berth.Policy{MaxConnsPerHost: 2}},
 		`Clients["x"].Resilience.Preset: "best" is none of`:               {Resilience: &resilience.Config{Preset: "best"}},
 		`Clients["x"].Resilience.Attempt.After: 1m0s is more than Total`:  {Resilience: &resilience.Config{Preset: "standard", Attempt: &resilience.Timeout{After: time.Minute}}},
 		`Clients["x"].Guard.Ports: 0 is no port`:                          {Guard: &clients.Guard{Ports: []uint16{0}}},

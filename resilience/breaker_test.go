@@ -45,7 +45,7 @@ func wantOpen(t *testing.T, err error, state string, retryAfter time.Duration) *
 }
 
 // C77: 100 calls in 30 s of which 10 % fail open it; 5 s later it lets one through.
-func TestBreakerOpensAtTheRatioAndTriesOnce(t *testing.T) {
+func TestC77BreakerOpensAtTheRatioAndTriesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const url = "http://a.test/"
 		s := &server{}

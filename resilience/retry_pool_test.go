@@ -43,7 +43,7 @@ func rtFailsFirst(first string, hang bool) origin.Handler {
 // A 503 whose body nobody reads, and a pool of one connection: the retry does not starve
 // for the connection that its own first attempt holds. Where the body ends, even that very
 // connection is used again.
-func TestRetryDoesNotStarveItself(t *testing.T) {
+func TestC76RetryDoesNotStarveItself(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		first string
