@@ -99,7 +99,8 @@ func Experiments() []Experiment {
 		groupsExperiment(), dnsExperiment(), liveLimitsExperiment(), portsExperiment(), parityExperiment(), herdExperiment(),
 		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment(),
 		silenceExperiment(), dialStormExperiment(), sysctlsExperiment(), backlogExperiment(), conntrackExperiment(),
-		sentAgainExperiment(), http2Experiment(), errorsExperiment(), proxiesExperiment(), boundsExperiment()}
+		sentAgainExperiment(), http2Experiment(), errorsExperiment(), proxiesExperiment(), boundsExperiment(),
+		factoryExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

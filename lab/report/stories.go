@@ -566,6 +566,8 @@ func storyOf(name string) story {
 				{title: "Memory that a bomb of gzip took, MB", bars: "heap_mb"},
 			},
 		}
+	case "factory":
+		return factoryStory()
 	}
 	return story{}
 }

@@ -1,0 +1,30 @@
+package report
+
+import (
+	"strings"
+
+	"github.com/berth-go/berth/lab"
+)
+
+// The stories of the experiments on named clients and on resilience.
+
+func factoryStory() story {
+	return story{
+		codes: []string{"BERTH2002", "BERTH2011", "BERTH2009", "BERTH2012", "BERTH1025"},
+		claim: "A client a request runs out of ports; a static one never sees its configuration or DNS change; so a factory is recommended that replaces what is beneath every two minutes.",
+		done: "Here five names send to three servers, three of them to one: by a client a request, by one static client, by a factory that replaces a transport a name now and then, and by a registry of named clients over one transport. " +
+			"Halfway the configuration changes, while somebody has kept a client.",
+		came: []string{
+			"For {berth, a registry of names|requests} requests a client a request takes {net/http, a client a request|ports} ports and as many lookups, closed or not; closed, it leaves {net/http, a client a request, closed|time_wait} in TIME_WAIT, not closed {net/http, a client a request|goroutines} goroutines.",
+			"The factory that rotates takes {a factory that rotates|ports} ports and {a factory that rotates|lookups} lookups, one static client {net/http, one static client|ports} and {net/http, one static client|lookups}, the registry {berth, a registry of names|ports} and {berth, a registry of names|lookups}.",
+			"A client that was kept still sends version {a factory that rotates|captured_sends} of the configuration out of the factory, and version {berth, a registry of names|captured_sends} out of the registry.",
+			"{a factory that rotates, reloads under load|reloads} reloads under load opened {a factory that rotates, reloads under load|connections} connections where transports are replaced, and {berth, a registry of names, reloads under load|connections} over the registry, one for each of five workers; {berth, a registry of names, reloads under load|failed} of {berth, a registry of names, reloads under load|requests} requests failed by it.",
+			"A name in the registry takes {berth, a registry of many names, 400 names|heap_kb_per_client} KB, a transport with its connection {net/http, a transport a name, 400 names|heap_kb_per_client} KB.",
+		},
+		plots: []plot{
+			{title: "Ports, as requests go by", caption: "The axis upwards is logarithmic.", series: []string{"ports"}, as: "line", log: true, x: "requests", y: "ports", only: func(v lab.Variant) bool { return !strings.HasSuffix(v.Name, "TLS") }},
+			{title: "In TIME_WAIT", series: []string{"time_wait"}, as: "line", x: "requests", y: "sockets", only: func(v lab.Variant) bool { return !strings.HasSuffix(v.Name, "TLS") }},
+			{title: "Connections opened, with a reload each tenth of a second", series: []string{"connections opened"}, as: "step", x: "s", y: "connections"},
+		},
+	}
+}
