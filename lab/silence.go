@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,6 +81,37 @@ func (s *session) together(ctx context.Context, makers []rowMaker) error {
 		s.add(row)
 	}
 	return nil
+}
+
+// compared makes the rows at once, up to three times until judge has found that all of ours
+// hold: they are compared with each other, and so have to meet the same machine.
+func (s *session) compared(ctx context.Context, variant byte, makers []rowMaker, length time.Duration, judge func(rows []Variant, last bool)) error {
+	const attempts = 3
+	rows, errs := make([]Variant, len(makers)), make([]error, len(makers))
+	for attempt := 1; ; attempt++ {
+		s.progress("%s, and %d rows beside it, %v%s", makers[0].name, len(makers)-1, length, again(attempt))
+		var wg sync.WaitGroup
+		for i, m := range makers {
+			wg.Go(func() { rows[i], errs[i] = m.make(ctx, variant+byte(i+1)) })
+		}
+		wg.Wait()
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		for i, err := range errs {
+			if err != nil {
+				return fmt.Errorf("%s: %w", makers[i].name, err)
+			}
+			rows[i].Name = makers[i].name
+		}
+		judge(rows, attempt == attempts)
+		if failed := func(v Variant) bool { return v.Berth() && !v.OK }; attempt == attempts || !slices.ContainsFunc(rows, failed) {
+			for _, row := range rows {
+				s.add(row)
+			}
+			return nil
+		}
+	}
 }
 
 func runSilence(ctx context.Context, s *session) error {

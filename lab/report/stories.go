@@ -568,6 +568,8 @@ func storyOf(name string) story {
 		}
 	case "factory":
 		return factoryStory()
+	case "retry-storm":
+		return retryStormStory()
 	}
 	return story{}
 }

@@ -28,3 +28,21 @@ func factoryStory() story {
 		},
 	}
 }
+
+func retryStormStory() story {
+	return story{
+		codes: []string{"BERTH2032", "BERTH1020", "BERTH1021", "BERTH1019", "BERTH2004"},
+		claim: "A helper that tries three more times makes four times the load just when a server has none to spare, and keeps it down when its own fault is over.",
+		done:  "Here a server that can do twice what it is asked for fails three requests in ten, then all, then none. Its callers ask once, or four times at once, or by Berth’s strategies.",
+		came: []string{
+			"While all fail, a call is {net/http, no retries|load} request to the server without retries, {net/http, three more tries at once|load} with naive ones, {berth, Retry without a budget|load} with a backoff but no budget, {berth, Retry with a budget|load} with a budget, and {berth, the standard pipeline|load} behind a breaker.",
+			"Long after the fault is over, the share of calls that succeed is {net/http, no retries|success_at_the_end} without retries, {net/http, three more tries at once|success_at_the_end} with naive ones and {berth, Retry without a budget|success_at_the_end} without a budget: the retries of those that wait too long are what the others wait behind.",
+			"With a budget the server has recovered {berth, Retry with a budget|recovered_ms} ms after the fault, with a breaker {berth, the standard pipeline|recovered_ms} ms.",
+			"Where three in ten fail, retries help: {net/http, no retries|success_30_pct} of the calls succeed without, {berth, Retry with a budget|success_30_pct} with a budget. A breaker that opens at a tenth, .NET’s default, takes that away: {berth, the standard pipeline|success_30_pct}.",
+		},
+		plots: []plot{
+			{title: "Requests that arrive at the server", caption: "Each second. It can do 200.", series: []string{"requests that arrive a second"}, as: "step", x: "s", y: "a second", panel: byName, levels: []note{{200, "what it can do"}}},
+			{title: "Calls that succeed", caption: "Each second, of 100 that are made.", series: []string{"calls that succeed a second"}, as: "step", x: "s", y: "a second", panel: byName},
+		},
+	}
+}
