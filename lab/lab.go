@@ -100,7 +100,7 @@ func Experiments() []Experiment {
 		starvationExperiment(), undisposedExperiment(), closeWaitExperiment(), finWaitExperiment(), infinitePoolExperiment(),
 		silenceExperiment(), dialStormExperiment(), sysctlsExperiment(), backlogExperiment(), conntrackExperiment(),
 		sentAgainExperiment(), http2Experiment(), errorsExperiment(), proxiesExperiment(), boundsExperiment(),
-		factoryExperiment(), retryStormExperiment()}
+		factoryExperiment(), retryStormExperiment(), hedgeExperiment()}
 }
 
 // UnknownError: there is no experiment of that name.

@@ -570,6 +570,8 @@ func storyOf(name string) story {
 		return factoryStory()
 	case "retry-storm":
 		return retryStormStory()
+	case "hedge":
+		return hedgeStory()
 	}
 	return story{}
 }

@@ -46,3 +46,31 @@ func retryStormStory() story {
 		},
 	}
 }
+
+func hedgeStory() story {
+	room := func(v lab.Variant) bool { return !strings.Contains(v.Name, "pool full") }
+	return story{
+		codes: []string{"BERTH2034", "BERTH1024", "BERTH2005"},
+		claim: "Where a few answers are slow whatever the request, a second attempt cuts the tail. Where all are slow, it doubles the load.",
+		done:  "Here one answer in fifty takes fifty times as long. Then the pool is full all the time, of such answers, and of a server that is slow altogether.",
+		came: []string{
+			"Without hedging the slowest in a hundred take {berth, no hedging|p99_ms} ms; hedged after 30 ms {berth, hedged after 30 ms|p99_ms} ms, for {berth, hedged after 30 ms|extra_load_pct} % more load; hedged after the 95th percentile {berth, hedged after the 95th percentile|p99_ms} ms, for {berth, hedged after the 95th percentile|extra_load_pct} %.",
+			"Where the pool is full and every answer slow, hedging by hand makes {net/http, pool full, every answer slow, hedged by hand|extra_load_pct} % more load, opens {net/http, pool full, every answer slow, hedged by hand|connections} connections where {net/http, pool full, every answer slow, no hedging|connections} would do, and is answered no sooner: {net/http, pool full, every answer slow, hedged by hand|p99_ms} ms, without {net/http, pool full, every answer slow, no hedging|p99_ms}.",
+			"Berth’s pool refuses those hedges, {berth, pool full, every answer slow, hedged after 30 ms|hedges_refused_by_the_pool} of them: the wait for a connection is {berth, pool full, every answer slow, hedged after 30 ms|wait_p99_ms} ms as it was {berth, pool full, every answer slow, no hedging|wait_p99_ms}.",
+			"What it forgoes is seen as well: where the pool is full of a few very slow answers, by hand they are cut off, at {net/http, pool full, hedged by hand|p99_ms} ms, and with Berth they are not, at {berth, pool full, hedged after 30 ms|p99_ms}. More connections help there.",
+		},
+		plots: []plot{
+			{title: "How long requests take, with room in the pool", caption: "The share of the requests that took at most so many milliseconds; the axis upwards is logarithmic.", series: []string{"latency ms by quantile"}, as: "line", log: true, x: "% of the requests", y: "ms", unit: "ms", only: room},
+			{title: "How long requests take, where the pool is full", caption: "The axis upwards is logarithmic.", series: []string{"latency ms by quantile"}, as: "line", log: true, x: "% of the requests", y: "ms", unit: "ms",
+				only: func(v lab.Variant) bool { return !room(v) },
+				panel: func(v lab.Variant) string {
+					if strings.Contains(v.Name, "every answer slow") {
+						return "Every answer is slow"
+					}
+					return "One in fifty is"
+				}},
+			{title: "Load beyond one attempt a request, in per cent", bars: "extra_load_pct"},
+			{title: "Connections opened", bars: "connections"},
+		},
+	}
+}
