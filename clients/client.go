@@ -92,6 +92,9 @@ func (j *followedJar) SetCookies(u *url.URL, cookies []*http.Cookie) {
 type follower Client
 
 func (f *follower) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil {
+		return f.now.Load().transport.RoundTrip(req) // which knows what to say
+	}
 	if req.URL.Scheme == "" && req.URL.Host == "" {
 		if req.Body != nil {
 			req.Body.Close()

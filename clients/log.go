@@ -53,7 +53,7 @@ type logger struct {
 
 func (l *logger) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if !l.Logger.Enabled(ctx, slog.LevelWarn) {
+	if req.URL == nil || !l.Logger.Enabled(ctx, slog.LevelWarn) {
 		return l.next.RoundTrip(req)
 	}
 	debug := l.Logger.Enabled(ctx, slog.LevelDebug)

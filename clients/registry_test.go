@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -563,5 +564,30 @@ func TestTimeoutOfAClient(t *testing.T) {
 	var late *resilience.TimeoutError
 	if !errors.As(err, &late) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A request without a URL is refused, and panics nowhere.
+func TestRequestWithoutURL(t *testing.T) {
+	reg, _ := registry(t, clients.Config{Logger: slog.New(slog.DiscardHandler), Clients: map[string]clients.Settings{"x": {Log: true, Timeout: time.Minute,
+		Resilience: &resilience.Config{Preset: "standard"}, Header: http.Header{"X-Team": {"red"}}, IdempotencyKeys: true, Propagate: true}}})
+	if _, err := reg.MustClient("x").Transport.RoundTrip(&http.Request{Method: "GET"}); !errors.As(err, new(*berth.RequestError)) {
+		t.Errorf("%v", err)
+	}
+	var seen []*http.Request
+	rt := answers(&seen, 0)
+	standard, err := resilience.Standard().Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hedging, err := resilience.StandardHedging().Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []clients.Handler{standard, hedging, clients.Propagate(), clients.IdempotencyKeys(), clients.DefaultHeader(http.Header{"A": {"b"}}),
+		clients.Log{Logger: slog.New(slog.DiscardHandler)}.Handler()} {
+		if _, err := h(rt).RoundTrip((&http.Request{Method: "DELETE"}).WithContext(t.Context())); err == nil {
+			t.Error("no error")
+		}
 	}
 }

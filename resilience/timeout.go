@@ -133,7 +133,7 @@ func (t *timeout) ended(c *timed, req *http.Request, start time.Time, err error)
 	if why == "" {
 		why = "total"
 	}
-	name := endpointName(req.URL)
+	name := endpointOf(req)
 	t.Trace.reject(RejectInfo{Endpoint: name, Strategy: "timeout", Why: why})
 	return &TimeoutError{Endpoint: name, Scope: t.scope, After: t.After, Elapsed: time.Since(start), Err: err}
 }

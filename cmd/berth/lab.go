@@ -38,7 +38,7 @@ wrote before, and runs nothing.
 
 Exit status: 0 when every berth row holds, 1 when one does not or the run was
 interrupted, 2 for usage. With --from, 0 when the page was written.`,
-		Example: `  berth lab                    every experiment, about four minutes
+		Example: `  berth lab                    every experiment, about five minutes
   berth lab lifetime --full    one experiment, with its source's own times
   berth lab --quick --json -   a few seconds each, the report as JSON
   berth lab --report lab.html  every experiment, with a page to read
