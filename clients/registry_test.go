@@ -256,8 +256,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 // A default header is a credential, perhaps: it goes where it was meant to.
 func TestDefaultHeadersStayAtTheirOrigin(t *testing.T) {
 	other := serve(t, echo)
-	var url string
-	url = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/away" {
 			http.Redirect(w, r, other+"/elsewhere", http.StatusTemporaryRedirect)
 			return
