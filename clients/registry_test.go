@@ -590,3 +590,60 @@ func TestRequestWithoutURL(t *testing.T) {
 		}
 	}
 }
+
+// forget asks for something and forgets the response.
+//
+//go:noinline
+func forget(t *testing.T, c *http.Client, url string) {
+	t.Helper()
+	if _, err := c.Get(url); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A forgotten body is found through every pipeline, and the caller's line is named: nothing
+// in between keeps it.
+func TestForgottenBodyIsFoundThroughAPipeline(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 4<<20)) })
+	var n atomic.Int32
+	for name, s := range map[string]clients.Settings{
+		"nothing":     {},
+		"timeout":     {Timeout: time.Hour},
+		"standard":    {Resilience: &resilience.Config{Preset: "standard"}},
+		"hedging":     {Resilience: &resilience.Config{Preset: "hedging"}},
+		"body":        {Resilience: &resilience.Config{Total: &resilience.Timeout{After: time.Hour, Body: true}}},
+		"all of them": {Timeout: time.Hour, Log: true, Propagate: true, IdempotencyKeys: true, Cookies: true, Header: http.Header{"X-Team": {"red"}}, Handlers: []clients.Handler{closing(&n)}, Resilience: &resilience.Config{Preset: "standard"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Policy.MaxConns = 1
+			reg, tr := registry(t, clients.Config{Logger: slog.New(slog.DiscardHandler), Clients: map[string]clients.Settings{"x": s}})
+			c := reg.MustClient("x")
+			forget(t, c, url)
+			done := make(chan error, 1)
+			go func() {
+				resp, err := c.Get(url) // when the collector has found the other
+				if err == nil {
+					resp.Body.Close()
+				}
+				done <- err
+			}()
+			limit := time.After(30 * time.Second)
+			for waiting := true; waiting; {
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+					waiting = false
+				case <-limit:
+					t.Fatal("its connection did not come back")
+				default:
+					runtime.GC()
+				}
+			}
+			if leaks := tr.Leaks(); len(leaks) != 1 || leaks[0].Reclaimed != 1 {
+				t.Errorf("%+v", leaks)
+			}
+		})
+	}
+}

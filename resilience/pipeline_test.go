@@ -297,7 +297,7 @@ func TestStandardAllocations(t *testing.T) {
 	for name, of := range map[string]struct {
 		cfg  Config
 		most float64
-	}{"standard": {Standard(), 8}, "hedging": {StandardHedging(), 20}} {
+	}{"standard": {Standard(), 8}, "hedging": {StandardHedging(), 22}} {
 		rt := wrapped(t, of.cfg, stub)
 		got := testing.AllocsPerRun(500, func() {
 			resp, err := rt.RoundTrip(req)

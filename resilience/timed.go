@@ -21,7 +21,6 @@ type timed struct {
 	parent   context.Context
 	deadline time.Time
 	of       *Timeout
-	body     io.ReadCloser // of the response
 
 	mu      sync.Mutex // guards what follows; nothing is called that may block or call back
 	late    bool       // the deadline has passed before the end
@@ -140,12 +139,16 @@ func (c *timed) finish() {
 	}
 }
 
-// timedBody is the response body under a timeout; the same object as its context, so that
-// it costs nothing.
-type timedBody timed
+// timedBody is the response body under a timeout. Its context does not know it: who runs
+// the request keeps that as long as the body is open, and a body that the caller has
+// forgotten must be found.
+type timedBody struct {
+	io.ReadCloser
+	c *timed
+}
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
+	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		err = b.ended(err)
 	}
@@ -154,7 +157,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 
 // ended finishes the exchange, and says so if it was late.
 func (b *timedBody) ended(err error) error {
-	c := (*timed)(b)
+	c := b.c
 	late := err != io.EOF && c.expired()
 	c.finish()
 	if late && c.parent.Err() == nil {
@@ -165,7 +168,7 @@ func (b *timedBody) ended(err error) error {
 
 // Close closes the body.
 func (b *timedBody) Close() error {
-	err := b.body.Close()
-	(*timed)(b).finish()
+	err := b.ReadCloser.Close()
+	b.c.finish()
 	return err
 }

@@ -93,21 +93,19 @@ func (t *timeout) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.Body {
 		c.settle()
 	}
-	switch body := resp.Body.(type) {
-	case io.ReadWriteCloser: // another protocol's from now on (RFC 9110 §15.2.2)
+	if resp.Body == nil || resp.Body == http.NoBody {
+		c.finish()
+		return resp, nil
+	}
+	body := &timedBody{resp.Body, c}
+	if w, is := resp.Body.(io.Writer); is { // another protocol's from now on (RFC 9110 §15.2.2)
 		c.settle()
-		c.body = body
 		resp.Body = struct {
 			*timedBody
 			io.Writer
-		}{(*timedBody)(c), body}
-	default:
-		if body == http.NoBody || body == nil {
-			c.finish()
-			return resp, nil
-		}
-		c.body = body
-		resp.Body = (*timedBody)(c)
+		}{body, w}
+	} else {
+		resp.Body = body
 	}
 	return resp, nil
 }
