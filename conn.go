@@ -18,6 +18,7 @@ type conn struct {
 	ep    *endpoint
 	dest  *dial.Dest  // what it is counted for; nil when that is not known
 	lease *pool.Lease // of the exchange that runs; nil between exchanges
+	id    int64       // when it was opened, by the transport's clock, and like no other's
 }
 
 // ---- for the pool ----
@@ -52,7 +53,7 @@ func (c *conn) Close(why pool.Reason) (peerFirst bool) {
 		}
 		peerFirst = c.h1.Close()
 	}
-	c.closed(why, how, peerFirst)
+	c.closed(why, how, peerFirst, false)
 	return peerFirst
 }
 
@@ -111,13 +112,14 @@ func (c *conn) resets(why pool.Reason) bool {
 }
 
 // closed tells of the connection's end.
-func (c *conn) closed(why pool.Reason, how dial.Ending, peerFirst bool) {
+func (c *conn) closed(why pool.Reason, how dial.Ending, peerFirst, http2 bool) {
 	if peerFirst && how == dial.EndedByUs {
 		how = dial.EndedByPeer
 	}
 	c.dest.Closed(how)
 	if tr := c.ep.now.Load().config.Trace; tr != nil && tr.Closed != nil {
-		tr.Closed(CloseInfo{Endpoint: c.ep.name, Conn: c.info(), Reason: why.String(), ByPeer: peerFirst})
+		tr.Closed(CloseInfo{Endpoint: c.ep.name, Server: c.ep.key.server(), Conn: c.info(), Reason: why.String(), ByPeer: peerFirst,
+			Age: time.Duration(max(c.ep.t.now()-c.id, 0)), HTTP2: http2})
 	}
 }
 
@@ -136,7 +138,7 @@ func (c *conn) logUnsolicited() {
 // them: a caller's own connection may have none.
 func (c *conn) info() ConnInfo {
 	nc := c.h1.NetConn()
-	return ConnInfo{Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+	return ConnInfo{ID: uint64(c.id), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
 }
 
 // ---- for the engine ----

@@ -37,6 +37,9 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		aim.Release()
 		c, err = ep.connect(ctx, f, &aim)
 	}
+	if err == nil {
+		c.id = ep.t.nextConn()
+	}
 	var (
 		pc       pool.Conn = c
 		capacity           = 1
@@ -48,7 +51,7 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		capacity = pool.Unsettled
 	}
 	if tr := f.config.Trace; tr != nil && tr.Dialed != nil {
-		i := DialInfo{Endpoint: ep.name, Why: slot.Why().String(), Duration: time.Duration(ep.t.now() - start), Err: err}
+		i := DialInfo{Endpoint: ep.name, Server: ep.key.server(), Why: slot.Why().String(), Duration: time.Duration(ep.t.now() - start), Err: err}
 		if err == nil {
 			i.Conn = c.info()
 			i.HTTP2 = capacity != 1

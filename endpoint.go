@@ -24,6 +24,9 @@ type Endpoint struct {
 // String returns scheme, host and port, without what identifies a user.
 func (e *Endpoint) String() string { return e.key.name() }
 
+// Server returns what the endpoint's requests go to, in parts, as telemetry labels it.
+func (e *Endpoint) Server() Server { return e.key.server() }
+
 // Policy returns the policy in force, and who set each of its values.
 func (e *Endpoint) Policy() EndpointPolicy {
 	return e.t.edition.Load().explain(e.key, e.t.ownSettings(e.key))

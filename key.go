@@ -75,6 +75,20 @@ func (k endpointKey) name() string {
 	return name
 }
 
+// Server is an endpoint in parts. Plain HTTP through a proxy has the proxy's.
+type Server struct {
+	Scheme string `json:"scheme"`          // "http", "https", "unix", or that of a proxy
+	Host   string `json:"host"`            // lower case, punycode, without brackets; the path of a socket
+	Port   string `json:"port,omitempty"`  // "" for a socket
+	Group  string `json:"group,omitempty"` // "" for the default group
+}
+
+func (k endpointKey) server() Server {
+	s := Server{Group: k.group}
+	s.Scheme, s.Host, s.Port = k.governed()
+	return s
+}
+
 // origin names what the endpoint's requests are for.
 func (k endpointKey) origin() string {
 	switch {

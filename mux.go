@@ -50,7 +50,7 @@ func (m *muxConn) Close(why pool.Reason) (peerFirst bool) {
 		how = dial.EndedByRST
 	}
 	peerFirst = m.h2.Close()
-	m.closed(why, how, peerFirst)
+	m.closed(why, how, peerFirst, true)
 	return peerFirst
 }
 

@@ -216,7 +216,7 @@ func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, 
 		ep.t.callSite(l)
 	}
 	if tr := f.config.Trace; tr != nil && tr.Acquired != nil {
-		tr.Acquired(ep.acquired(l, start))
+		tr.Acquired(ep.acquired(req.Context(), l, start))
 	}
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: tied(l).h1.NetConn(), Reused: l.Reused(), WasIdle: l.Reused() && l.Idle() > 0, IdleTime: l.Idle()})

@@ -28,6 +28,7 @@ type Trace struct {
 
 // ConnInfo tells connections apart.
 type ConnInfo struct {
+	ID     uint64 // no other connection of the transport has it
 	Name   string // the host that was dialled
 	Local  string // address and port
 	Remote string
@@ -36,6 +37,7 @@ type ConnInfo struct {
 // DialInfo describes a dial. Err is nil when it succeeded.
 type DialInfo struct {
 	Endpoint string
+	Server   Server
 	Conn     ConnInfo
 	Why      string        // "demand": a request had to wait; "trial": the same, after dials that failed; "successor": of a connection near the end of its lifetime; "ready": for MinIdle or Warm
 	HTTP2    bool          // what the connection speaks
@@ -45,7 +47,9 @@ type DialInfo struct {
 
 // AcquireInfo describes how a request came by its connection.
 type AcquireInfo struct {
+	Context  context.Context // the request's
 	Endpoint string
+	Server   Server
 	Conn     ConnInfo
 	Waited   time.Duration // in the queue, a dial included
 	Chosen   string        // "idle": it was free; "shared": it had room beside other requests; "released": another request gave it back; "dialed": it was opened meanwhile
@@ -56,9 +60,12 @@ type AcquireInfo struct {
 // CloseInfo describes the end of a connection.
 type CloseInfo struct {
 	Endpoint string
+	Server   Server
 	Conn     ConnInfo
-	Reason   string // as in Stats.Closes
-	ByPeer   bool   // the server had closed first
+	Reason   string        // as in Stats.Closes
+	ByPeer   bool          // the server had closed first
+	Age      time.Duration // since it was open
+	HTTP2    bool          // what it spoke
 }
 
 // RetryInfo describes an attempt that is made again.
@@ -69,8 +76,8 @@ type RetryInfo struct {
 }
 
 // acquired describes a lease that was granted since start.
-func (ep *endpoint) acquired(l *pool.Lease, start int64) AcquireInfo {
-	i := AcquireInfo{Endpoint: ep.name, Conn: tied(l).info(), Waited: time.Duration(ep.t.now() - start), Requests: l.Before(), Idle: l.Idle()}
+func (ep *endpoint) acquired(ctx context.Context, l *pool.Lease, start int64) AcquireInfo {
+	i := AcquireInfo{Context: ctx, Endpoint: ep.name, Server: ep.key.server(), Conn: tied(l).info(), Waited: time.Duration(ep.t.now() - start), Requests: l.Before(), Idle: l.Idle()}
 	switch {
 	case l.Waited() && i.Requests == 0:
 		i.Chosen = "dialed"

@@ -1,6 +1,7 @@
 package berth_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -133,3 +134,57 @@ func TestUnreachableServerIsNamedWithTheRemedy(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Every connection has an identity of its own, which its dial, its requests and its end
+// tell, and an age.
+func TestTraceKnowsConnectionsApart(t *testing.T) {
+	type born struct {
+		at time.Time
+		n  int
+	}
+	conns := map[uint64]born{}
+	var closed []berth.CloseInfo
+	trace := &berth.Trace{
+		Dialed: func(i berth.DialInfo) {
+			if _, twice := conns[i.Conn.ID]; twice || i.Conn.ID == 0 {
+				t.Errorf("connection %d once more", i.Conn.ID)
+			}
+			if i.Server != (berth.Server{Scheme: "http", Host: "origin.test", Port: "80"}) {
+				t.Errorf("%+v", i.Server)
+			}
+			conns[i.Conn.ID] = born{at: time.Now()}
+		},
+		Acquired: func(i berth.AcquireInfo) {
+			b, known := conns[i.Conn.ID]
+			if !known || i.Context.Value(traceKey{}) != "request" {
+				t.Errorf("a request on connection %d, which nobody has opened; %v", i.Conn.ID, i.Context)
+			}
+			b.n++
+			conns[i.Conn.ID] = b
+		},
+		Closed: func(i berth.CloseInfo) { closed = append(closed, i) },
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, berth.Config{Trace: trace, Policy: berth.Policy{MaxRequestsPerConn: 2}}, origin.Serve(ok("hello")))
+		for range 4 {
+			resp, err := r.tr.RoundTrip(r.request(context.WithValue(t.Context(), traceKey{}, "request"), "GET", "/", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			time.Sleep(time.Second)
+		}
+		r.close()
+	})
+	if len(conns) != 2 || len(closed) != 2 {
+		t.Fatalf("%d connections, %d closed", len(conns), len(closed))
+	}
+	for _, c := range closed {
+		if conns[c.Conn.ID].n != 2 || c.Age != time.Second || c.HTTP2 {
+			t.Errorf("%+v carried %d requests", c, conns[c.Conn.ID].n)
+		}
+	}
+}
+
+type traceKey struct{}

@@ -38,6 +38,7 @@ type Transport struct {
 	lacking   sync.Map   // features of the kernel that were missed
 	bodies    bodyWatch
 	inUse     *pprof.Profile
+	lastConn  atomic.Int64 // conn.id of the newest
 
 	edition atomic.Pointer[edition]                 // in force
 	own     atomic.Pointer[map[endpointKey]*Policy] // what Endpoint.SetPolicy has set; never changed
@@ -61,6 +62,16 @@ func (t *Transport) init() {
 		t.edition.Store(ed)
 		t.limits.set(ed)
 	})
+}
+
+// nextConn returns the time, or what follows the last connection's.
+func (t *Transport) nextConn() int64 {
+	for {
+		last := t.lastConn.Load()
+		if id := max(t.now(), last+1); t.lastConn.CompareAndSwap(last, id) {
+			return id
+		}
+	}
 }
 
 // now returns nanoseconds of the transport's monotonic clock, at least 1.
