@@ -64,7 +64,8 @@ type Settings struct {
 	Group string `json:"group"`
 
 	// Policy holds limits and timeouts of the client's connections, before all rules of
-	// the transport: its fields that are not zero.
+	// the transport: its fields that are not zero. MaxConnsPerHost and PortBudget, which
+	// are of all groups together, cannot be among them.
 	Policy berth.Policy `json:"policy"`
 
 	// Guard refuses connections to addresses that are not public.

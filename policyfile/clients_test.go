@@ -28,7 +28,7 @@ clients:
     max_redirects: 3
     cookies: true
     group: shared
-    policy: {max_conns: 20, order: spread, idle_timeout: 9s, strict: true, port_budget: {ports: 64}}
+    policy: {max_conns: 20, order: spread, idle_timeout: 9s, strict: true, max_requests_per_conn: 64}
     guard: {deny: ["2001:db8::/32", 203.0.113.7], allow: [10.1.0.0/16, "::1"], ports: [443, 8443], proxy: true, sockets: true}
     resilience:
       preset: standard
@@ -55,7 +55,7 @@ func TestClientsSetEverything(t *testing.T) {
 		BaseURL: "https://api.example.com/v1/",
 		Header:  http.Header{"Accept": {"text/plain"}, "X-Two": {"a", "b 1"}, "X-Literal": {"${ONE} $ {}"}},
 		Timeout: 5 * time.Second, MaxRedirects: 3, Cookies: true, Group: "shared",
-		Policy: berth.Policy{MaxConns: 20, Order: berth.Spread, IdleTimeout: 9 * time.Second, Strict: true, PortBudget: berth.PortBudget{Ports: 64}},
+		Policy: berth.Policy{MaxConns: 20, Order: berth.Spread, IdleTimeout: 9 * time.Second, Strict: true, MaxRequestsPerConn: 64},
 		Guard: &clients.Guard{
 			Deny:  []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("203.0.113.7/32")},
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("::1/128")},
