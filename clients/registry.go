@@ -286,7 +286,8 @@ func prefixed(at string, err error) error {
 
 // Close ends the registry: requests of its clients fail from now on with
 // *berth.ClosedError, those that run end as they would have. Handlers that are closers are
-// closed by then. The transport goes on. It returns nil.
+// closed by then. The transport goes on, and its groups keep their policies and guards. It
+// returns nil.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
