@@ -36,7 +36,7 @@ type core struct {
 
 	nextSweep  int64  // never while no sweep is due
 	epoch      uint32 // calls of reconnect so far
-	old        int    // slots that were begun before the last one
+	old        int32  // slots that were begun before the last one
 	emptySince int64  // when the last slot and waiter left; never while there is one
 	armed      int64  // when the timer fires; never while it is stopped
 	latest     int64  // time of the latest event; see at

@@ -120,7 +120,7 @@ func (c *core) checkInvariants() {
 		fail("%d wait while %d connections have room", waiting, grantable)
 	}
 
-	if c.owed < 0 || c.old < 0 || c.old > c.total {
+	if c.owed < 0 || c.old < 0 || int(c.old) > c.total {
 		fail("%d owed, %d of %d slots are old", c.owed, c.old, c.total)
 	}
 	c.checkPlaces(fail)

@@ -374,7 +374,7 @@ func (m *model) checkCounts() {
 		{"would queue", int(e.wouldQueue), m.wouldQueue},
 		{"peer first", int(e.peerFirst), m.peerFirst},
 		{"we first", int(e.weFirst), m.weFirst},
-		{"old", c.old, m.count(func(s *modelSlot) bool { return s.old })},
+		{"old", int(c.old), m.count(func(s *modelSlot) bool { return s.old })},
 		{"ends told to admission", m.freed, m.ends * map[bool]int{true: 1}[m.gated]},
 		{"dials begun", m.started, m.dialsOK + m.failed + m.cancelled + m.exhaustedCount + m.refusedCount + m.dialing()},
 		{"dials ok", m.dialsOK, m.closes + m.living() + c.n[StateClosing]},

@@ -12,7 +12,7 @@ func (c *core) reconnect(now int64) {
 		c.retire(l.slot, ReasonReconnect)
 	}
 	c.epoch++
-	c.old = c.total
+	c.old = int32(c.total)
 	for s := c.dials.front; s != nil; s = s.next {
 		if s.dial.pending { // what is not begun will be new
 			s.epoch = c.epoch
