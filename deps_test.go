@@ -50,6 +50,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"policyfile":      {".", "clients", "resilience"},
 		"kb":              {},
 		"berthtest":       {"."},
+		"telemetry/prom":  {"."},
 		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience"},
 	}
 	for dir, may := range allowed {
