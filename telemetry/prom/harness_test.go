@@ -7,10 +7,13 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -22,6 +25,32 @@ import (
 )
 
 const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// TestMain fails when the package leaves goroutines behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leftBehind(); code == 0 && left != "" {
+		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leftBehind returns the goroutines of Berth that do not end within some seconds.
+func leftBehind() string {
+	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+		buf := make([]byte, 1<<20)
+		var left []string
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "berth/internal/") || strings.Contains(g, "berth.(*") || strings.Contains(g, "prom.(*") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
 
 // rig is a transport over the in-memory network, whose every name leads to one origin, and
 // a registry with its collector.
