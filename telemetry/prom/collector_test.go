@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"slices"
@@ -297,6 +298,89 @@ func TestServersBeyondTheBoundAreSummed(t *testing.T) {
 	})
 }
 
+// The limit of a sum is the sum of limits, and none when one has none.
+func TestLimitOfASum(t *testing.T) {
+	cfg := berth.Config{Rules: []berth.Rule{{Match: "b.test", Policy: berth.Policy{MaxConns: 5}}, {Match: "d.test", Policy: berth.Policy{MaxConns: 6}}}}
+	bubble(t, cfg, prom.Config{MaxServers: 1}, origin.Serve(answer), func(r *rig) {
+		for _, host := range []string{"a", "b", "d"} {
+			r.get("http://" + host + ".test/")
+			r.scrape() // a is the first
+		}
+		s := r.scrape()
+		s.want(r, samples{other("connections_max"): 11})
+		if like := s.like(at("a.test", "80")("connections_max")); strings.Contains(like, "a.test") {
+			r.Errorf("a has no limit, and yet there are\n%s", like)
+		}
+		e, err := r.tr.Endpoint("http://a.test/")
+		if err != nil {
+			r.Fatal(err)
+		}
+		if err := e.SetPolicy(berth.Policy{MaxConns: 3}); err != nil {
+			r.Fatal(err)
+		}
+		r.scrape().want(r, samples{at("a.test", "80")("connections_max"): 3, other("connections_max"): 11})
+		r.get("http://c.test/")
+		if like := r.scrape().like(other("connections_max")); strings.Contains(like, "_other") {
+			r.Errorf("one of the others has no limit, and yet there are\n%s", like)
+		}
+	})
+}
+
+// Ports by destination, of the host and of budgets. Beyond the bound those that take most
+// are shown.
+func TestPorts(t *testing.T) {
+	urls := make([]string, 2)
+	for i := range urls {
+		o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}))
+		defer o.Close()
+		urls[i] = o.URL
+	}
+	tr, err := berth.New(berth.Config{Proxy: berth.NoProxy, PortBudget: berth.PortBudget{Ports: 100}, Policy: berth.Policy{PortBudget: berth.PortBudget{Ports: 8}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	scrape := func(cfg prom.Config) samples {
+		t.Helper()
+		c, err := prom.New(tr, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &rig{TB: t, tr: tr, reg: prometheus.NewPedanticRegistry()}
+		r.reg.MustRegister(c)
+		return r.scrape()
+	}
+	for i, n := range []int{1, 3} {
+		for range n {
+			resp, err := tr.RoundTrip(request(t, t.Context(), urls[i]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+		}
+	}
+	few, many := strings.TrimPrefix(urls[0], "http://"), strings.TrimPrefix(urls[1], "http://")
+	scrape(prom.Config{}).want(t, samples{
+		of("ports", "destination", few, "of", "budget"):             8,
+		of("ports_live", "destination", few, "of", "budget"):        1,
+		of("ports_live", "destination", few, "of", "host"):          1,
+		of("ports_held", "destination", few, "of", "host"):          0,
+		of("ports_used_ratio", "destination", few, "of", "budget"):  0.125,
+		of("ports_live", "destination", many, "of", "budget"):       3,
+		of("ports_used_ratio", "destination", many, "of", "budget"): 0.375,
+		of("ports", "destination", "_all", "of", "budget"):          100,
+		of("ports_live", "destination", "_all", "of", "budget"):     4,
+	})
+	s := scrape(prom.Config{MaxServers: 1})
+	s.want(t, samples{of("ports_live", "destination", many, "of", "budget"): 3})
+	if n := strings.Count(s.like(of("ports_live")), "\n"); n != 1 {
+		t.Errorf("%d destinations, want 1:\n%s", n, s.like(of("ports_live")))
+	}
+}
+
 func TestNegativeMaxServersIsNoBound(t *testing.T) {
 	bubble(t, berth.Config{}, prom.Config{MaxServers: -1}, origin.Serve(answer), func(r *rig) {
 		for i := range 30 {
@@ -378,7 +462,7 @@ func TestConstLabels(t *testing.T) {
 // A registry that adds labels appends to those that scrapes share, and must not reach them.
 func TestLabelsOfARegistry(t *testing.T) {
 	bubble(t, berth.Config{}, prom.Config{ConstLabels: prometheus.Labels{"transport": "one"}}, origin.Serve(answer), func(r *rig) {
-		c, err := prom.New(r.tr, prom.Config{})
+		c, err := prom.New(r.tr, prom.Config{ConstLabels: prometheus.Labels{"a": "1", "b": "2", "c": "3"}})
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -392,8 +476,8 @@ func TestLabelsOfARegistry(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				r.scrape().want(r, samples{a("requests_total", "app", "x", "yard", "w"): 1, of("endpoints", "app", "x", "yard", "w"): 1,
-					a("hold_seconds_count", "app", "x", "yard", "w"): 1})
+				all := []string{"a", "1", "b", "2", "c", "3", "app", "x", "yard", "w"}
+				r.scrape().want(r, samples{a("requests_total", all...): 1, of("endpoints", all...): 1, a("hold_seconds_count", all...): 1})
 			})
 		}
 		wg.Wait()
