@@ -279,7 +279,7 @@ func TestAlertsHaveUnitTests(t *testing.T) {
 	}
 }
 
-// promtool finds the program, or skips the test with the reason.
+// program finds a program, or skips the test with the reason.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
