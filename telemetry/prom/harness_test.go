@@ -66,9 +66,9 @@ func bubble(t *testing.T, cfg berth.Config, pcfg prom.Config, h origin.Handler, 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, cfg, pcfg, h)
+		defer synctest.Wait()
+		defer r.close()
 		f(r)
-		r.close()
-		synctest.Wait()
 	})
 }
 

@@ -76,14 +76,10 @@ func (c *Collector) read() {
 		}
 		delete(c.members, e)
 	}
+	c.join(eps)
 	var now counts
-	for _, e := range eps { // the first come first: those that are new are in order of their names
+	for _, e := range eps {
 		m := c.members[*e]
-		if m == nil {
-			m = &member{row: c.place(serverOf(e)), seen: c.scrapes}
-			m.row.members++
-			c.members[*e] = m
-		}
 		s := e.Stats()
 		now = c.count(&s, now[:0])
 		if now.fellFrom(m.last) {
@@ -92,6 +88,29 @@ func (c *Collector) read() {
 		m.last = append(m.last[:0], now...)
 		m.row.live = m.row.live.plus(now)
 		m.row.state.add(&s, e.Policy().Policy.MaxConns)
+	}
+}
+
+// join gives each endpoint that is new a row: first those whose server has one, or another
+// could take it just when it is needed again.
+func (c *Collector) join(eps []*berth.Endpoint) {
+	add := func(e *berth.Endpoint, r *row) {
+		r.members++
+		c.members[*e] = &member{row: r, seen: c.scrapes}
+	}
+	var others []*berth.Endpoint
+	for _, e := range eps {
+		if c.members[*e] != nil {
+			continue
+		}
+		if r := c.rows[serverOf(e)]; r != nil {
+			add(e, r)
+		} else {
+			others = append(others, e)
+		}
+	}
+	for _, e := range others { // in order of their names
+		add(e, c.place(serverOf(e)))
 	}
 }
 
