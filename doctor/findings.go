@@ -9,9 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/berth-go/berth/internal/source"
 	"github.com/berth-go/berth/sockets"
 )
 
@@ -231,24 +230,8 @@ func states(list []sockets.Socket) string {
 	return strings.Join(parts, ", ")
 }
 
-// clean makes a text of elsewhere fit for one line of a terminal, of 200 characters at
-// most.
-func clean(s string) string {
-	const most = 200
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "?")
-	}
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	if utf8.RuneCountInString(s) > most {
-		s = string([]rune(s)[:most-1]) + "…"
-	}
-	return strings.TrimSpace(s)
-}
+// clean makes a text of elsewhere fit for one line of a terminal.
+func clean(s string) string { return source.Clean(s) }
 
 // duration writes a time as people say it: 0.4s, 14m02s, 3h.
 func duration(d time.Duration) string {

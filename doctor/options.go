@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/berth-go/berth/internal/source"
 )
 
 // Options of an examination. The zero Options look at everything for two seconds.
@@ -109,7 +111,7 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 	for _, from := range o.From {
-		if _, err := parseSource(from); err != nil {
+		if _, err := source.Parse(from); err != nil {
 			return o, &OptionError{"from", err.Error()}
 		}
 	}

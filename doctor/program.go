@@ -2,17 +2,12 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berth-go/berth/internal/source"
 )
 
 // Program is what a program that serves Transport.Handler says of itself. Durations are
@@ -84,116 +79,32 @@ type ports struct {
 	Rate        float64 `json:"rate"`
 }
 
-const (
-	programTime  = 3 * time.Second // for connecting, answering and the whole body
-	programBytes = 16 << 20        // of an answer: thousands of connections with their stacks
-)
-
-// source is a parsed element of Options.From.
-type source struct {
-	url    string // to get
-	socket string // Unix socket to go by; "" is the address of the URL
-	name   string // to show
-}
-
-func parseSource(from string) (source, error) {
-	if path, ok := strings.CutPrefix(from, "unix:"); ok {
-		path = strings.TrimPrefix(path, "//")
-		if path == "" {
-			return source{}, errors.New("unix: without a path")
-		}
-		return source{url: "http://localhost/", socket: path, name: "unix:" + path}, nil
-	}
-	u, err := url.Parse(from)
-	if err != nil {
-		// The error of url.Parse repeats the text, which may have a password in it.
-		return source{}, errors.New("is no URL; give http://host:port/path or unix:/path")
-	}
-	shown := *u
-	shown.User, shown.RawQuery, shown.Fragment, shown.ForceQuery = nil, "", "", false
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return source{}, fmt.Errorf("%q is neither http://host:port/path nor unix:/path", shown.String())
-	}
-	return source{url: from, name: shown.String()}, nil
-}
-
 // readPrograms reads all at once. It returns one Program for each, in order.
 func readPrograms(ctx context.Context, from []string, broken map[string]string) []Program {
 	list := make([]Program, len(from))
 	var wg sync.WaitGroup
 	for i, f := range from {
 		wg.Go(func() {
-			s, err := parseSource(f)
+			s, err := source.Parse(f)
 			if err != nil {
 				list[i] = Program{Source: "?", Err: err.Error()}
 				return
 			}
-			if why, ok := broken[s.name]; ok {
-				list[i] = Program{Source: s.name, Err: why}
+			if why, ok := broken[s.Name()]; ok {
+				list[i] = Program{Source: s.Name(), Err: why}
 				return
 			}
-			p, err := readProgram(ctx, s)
-			if err != nil {
+			var p Program
+			if err := s.Read(ctx, &p); err != nil {
 				p = Program{Err: clean(err.Error())}
 			}
-			p.Source = s.name
+			p.clean()
+			p.Source = s.Name()
 			list[i] = p
 		})
 	}
 	wg.Wait()
 	return list
-}
-
-// readProgram gets and checks one answer. No proxy is asked and no redirect followed.
-func readProgram(ctx context.Context, s source) (p Program, err error) {
-	ctx, cancel := context.WithTimeout(ctx, programTime)
-	defer cancel()
-	tr := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}
-	if s.socket != "" {
-		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", s.socket)
-		}
-	}
-	client := &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
-	if err != nil {
-		return p, errors.New("no such URL")
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return p, plain(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return p, fmt.Errorf("answered with status %d", resp.StatusCode)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, programBytes+1))
-	if err != nil {
-		return p, plain(err)
-	}
-	if len(b) > programBytes {
-		return p, fmt.Errorf("answer is longer than %d MiB", programBytes>>20)
-	}
-	if err := json.Unmarshal(b, &p); err != nil {
-		return Program{}, fmt.Errorf("answer is not the JSON of Transport.Handler: %w", err)
-	}
-	if p.Schema != 1 {
-		return Program{}, fmt.Errorf("answer has schema %d; this berth knows 1", p.Schema)
-	}
-	p.clean()
-	return p, nil
-}
-
-// plain takes the URL out of an error: it may have credentials in it.
-func plain(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no whole answer within %v", programTime)
-	}
-	return err
 }
 
 // clean makes the texts of a program fit to print.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-go/berth/internal/source"
 	"github.com/berth-go/berth/sockets"
 )
 
@@ -254,7 +255,7 @@ func TestCredentialsAreNotShown(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "unix:", "localhost:80", "ftp://user:secret@x/", "http:///", "http://user:secret@[x/"} {
-		if _, err := parseSource(bad); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := source.Parse(bad); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
