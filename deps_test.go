@@ -44,6 +44,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"sockets":         {},
 		"internal/source": {},
 		"doctor":          {"sockets", "internal/source"},
+		"top":             {".", "internal/source"},
 		"resilience":      {"."},
 		"clients":         {".", "resilience"},
 		"lab":             {".", "sockets", "internal/origin", "proxyenv", "clients", "resilience"},
