@@ -53,7 +53,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"kb":              {},
 		"berthtest":       {"."},
 		"telemetry/prom":  {"."},
-		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience"},
+		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience", "top", "internal/source"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)

@@ -32,6 +32,7 @@ type Endpoint struct {
 // Point is an endpoint at one moment.
 type Point struct {
 	At       time.Time
+	Over     time.Duration  // for which it stands, up to At; 0 when the program was not seen before
 	Requests Maybe[float64] // a second
 	Waiting  int
 	Conns    int
@@ -42,7 +43,7 @@ type Level int
 
 const (
 	Quiet   Level = iota
-	Near          // near a limit, or bodies are left unread, or what waits is being dialled for
+	Near          // near a limit, bodies left unread, failures, or what waits is being dialled for
 	Waiting       // requests wait for a connection
 )
 
@@ -67,7 +68,7 @@ func (e *Endpoint) level() Level {
 	case s.Waiting > 0 && (e.Reason != berth.ReasonDialing || s.OldestWait >= dialGrace):
 		return Waiting
 	case s.Waiting > 0, e.Max > 0 && float64(busy) >= nearShare*float64(e.Max),
-		e.Ports.OK && e.Ports.V >= nearShare, s.Leaks.Suspect > 0:
+		e.Ports.OK && e.Ports.V >= nearShare, s.Leaks.Suspect > 0, e.Failures.V > 0:
 		return Near
 	}
 	return Quiet

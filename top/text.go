@@ -130,19 +130,21 @@ func Spark(values []Maybe[float64]) string {
 	return b.String()
 }
 
-// Minute spreads the last minute before now over columns. Of several points in a column
-// the largest value counts.
+// Minute spreads the last minute before now over columns, a point over those of the time
+// for which it stands. Of several points in a column the largest value counts.
 func Minute(history []Point, now time.Time, columns int, value func(Point) Maybe[float64]) []Maybe[float64] {
 	out := make([]Maybe[float64], columns)
+	column := func(age time.Duration) int { return columns - 1 - int(age*time.Duration(columns)/historyTime) }
 	for _, p := range history {
-		age := now.Sub(p.At)
-		v := value(p)
+		age, v := now.Sub(p.At), value(p)
 		if age < 0 || age >= historyTime || !v.OK {
 			continue
 		}
-		i := columns - 1 - int(age*time.Duration(columns)/historyTime)
-		if !out[i].OK || v.V > out[i].V {
-			out[i] = v
+		first := column(min(age+max(p.Over-1, 0), historyTime-1))
+		for i := first; i <= column(age); i++ {
+			if !out[i].OK || v.V > out[i].V {
+				out[i] = v
+			}
 		}
 	}
 	return out

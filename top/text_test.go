@@ -60,7 +60,14 @@ func TestSparkOfTheLastMinute(t *testing.T) {
 			t.Errorf("column %d: %v, want %v", i, got[i], want[i])
 		}
 	}
-	if got := Spark(got); got != "▁ ▁  █" && got != "▂ ▁  █" {
+	// A point stands for the time since the one before: no gap from a second that took longer.
+	history = []Point{{At: at(-25), Requests: some(2.0), Over: 20 * time.Second}, {At: at(-5), Requests: some(3.0)}}
+	for i, want := range []Maybe[float64]{{}, some(2.0), some(2.0), some(2.0), {}, some(3.0)} {
+		if got := Minute(history, at(0), 6, func(p Point) Maybe[float64] { return p.Requests }); got[i] != want {
+			t.Errorf("column %d: %v, want %v", i, got[i], want)
+		}
+	}
+	if got := Spark(got); got != "▂ ▁  █" {
 		t.Errorf("%q", got)
 	}
 	if got := Spark([]Maybe[float64]{some(0.0), {}, some(0.0)}); got != "▁ ▁" {

@@ -113,7 +113,11 @@ func (t *Tracker) endpoint(r *EndpointReport, over time.Duration, used map[strin
 		}
 	}
 	e.Level = e.level()
-	m.history = append(m.history, Point{At: at, Requests: e.Rates.Requests, Waiting: r.Stats.Waiting, Conns: e.Conns()})
+	stands := max(over, 0)
+	if t.last.Lost != nil {
+		stands = 0 // nobody saw it meanwhile
+	}
+	m.history = append(m.history, Point{At: at, Over: stands, Requests: e.Rates.Requests, Waiting: r.Stats.Waiting, Conns: e.Conns()})
 	for len(m.history) > historyMost || at.Sub(m.history[0].At) >= historyTime {
 		m.history = m.history[1:] // what was shown before is not touched
 	}

@@ -146,12 +146,14 @@ func TestLevels(t *testing.T) {
 		{"near the limit", berth.Stats{Leased: 6, Dialing: 1, Draining: 1}, 10, "", Near},
 		{"no limit", berth.Stats{Leased: 5000}, 0, "", Quiet},
 		{"unread bodies", berth.Stats{Leased: 1, Leaks: berth.LeakStats{Suspect: 1}}, 0, "", Near},
+		{"failures", berth.Stats{Dials: berth.DialStats{Failed: 1}}, 0, "", Near},
 		{"waiting", berth.Stats{Waiting: 1}, 0, berth.ReasonEndpoint, Waiting},
 		{"waiting for a dial", berth.Stats{Waiting: 1, OldestWait: 999 * time.Millisecond}, 0, berth.ReasonDialing, Near},
 		{"for a long one", berth.Stats{Waiting: 1, OldestWait: time.Second}, 0, berth.ReasonDialing, Waiting},
 	} {
 		e := Endpoint{EndpointReport: &EndpointReport{}, Max: tc.max}
 		e.Stats, e.Reason = tc.stats, tc.why
+		e.Rates = Differences(nil, &tc.stats, time.Second)
 		if got := e.level(); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/berth-go/berth/doctor"
 )
 
-// lookError: the doctor could not look.
+// lookError: the doctor could not look, or top found no program.
 type lookError struct{ error }
 
 func (e *lookError) Unwrap() error { return e.error }

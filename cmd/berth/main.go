@@ -1,5 +1,5 @@
-// Command berth examines this host's connections, explains errors of connections, runs
-// Berth's lab, and checks and explains policy files.
+// Command berth examines this host's connections, shows the pools of running programs,
+// explains errors of connections, runs Berth's lab, and checks and explains policy files.
 package main
 
 import (
@@ -27,7 +27,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // something did not hold, or was interrupted
 	exitUsage  = 2
-	exitLook   = 3 // the doctor could not look
+	exitLook   = 3 // the doctor, or top, could not look
 )
 
 // failedError: the command did its work, and what it found is not as it should be.
@@ -47,7 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		Use:           "berth",
 		Short:         "Outbound HTTP connections that say what they are waiting for",
 		Long:          "Berth is an http.RoundTripper for Go with connection pools that can be seen, bounded and explained.\nThis command shows at work what they do.",
-		Example:       "  berth doctor              what is wrong with the connections of this host\n  berth explain BERTH1004   what an error means, and what helps\n  berth lab                 run every experiment on real sockets\n  berth lab limit --json limit.json",
+		Example:       "  berth doctor              what is wrong with the connections of this host\n  berth explain BERTH1004   what an error means, and what helps\n  berth top localhost:6061  the pools of a running program, live\n  berth lab                 run every experiment on real sockets\n  berth lab limit --json limit.json",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(doctorCommand(stdout), explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), versionCommand(stdout))
+	root.AddCommand(doctorCommand(stdout), explainCommand(stdout, stderr), labCommand(stdout, stderr), policyCommand(stdout), topCommand(stdout, stderr), versionCommand(stdout))
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
