@@ -183,13 +183,19 @@ func noneRead(sources []*source.Source, list []topReading, say func(string, ...a
 // topTrouble says what is wrong with a program that cannot be read, and what to do.
 func topTrouble(err error, say func(string, ...any) string) string {
 	text := source.Clean(err.Error())
+	if fix := topFix(err, say); fix != "" {
+		text += "; " + fix
+	}
+	return text
+}
+
+func topFix(err error, say func(string, ...any) string) string {
 	e, ok := errors.AsType[*source.Error](err)
 	if !ok {
-		return text
+		return ""
 	}
-	key := map[source.Kind]string{source.Unreachable: "fix-unreachable", source.Slow: "fix-slow", source.Status: "fix-status",
-		source.NoReport: "fix-no-report", source.OtherSchema: "fix-schema"}[e.Kind]
-	return text + "; " + say(key)
+	return say(map[source.Kind]string{source.Unreachable: "fix-unreachable", source.Slow: "fix-slow", source.Status: "fix-status",
+		source.NoReport: "fix-no-report", source.OtherSchema: "fix-schema"}[e.Kind])
 }
 
 // topTrackers returns a tracker for each source.

@@ -190,6 +190,8 @@ func (m *topModel) key(k string) tea.Cmd {
 	switch k {
 	case "q":
 		return tea.Quit
+	case "ctrl+z":
+		return tea.Suspend
 	case "p", "space":
 		m.paused = !m.paused
 		if !m.paused {

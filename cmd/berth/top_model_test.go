@@ -16,6 +16,7 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/berth-go/berth/internal/source"
 	"github.com/berth-go/berth/kb"
 	"github.com/berth-go/berth/top"
 )
@@ -370,6 +371,19 @@ func TestTopLosesAndFindsAProgram(t *testing.T) {
 	if !slices.Equal(s.m.taken, []int{7}) {
 		t.Errorf("%v readings", s.m.taken)
 	}
+}
+
+func TestTopSaysWhatToDoAboutALostProgram(t *testing.T) {
+	src, err := source.Parse("unix:" + filepath.Join(t.TempDir(), "nobody"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTopScene(t, 1, kb.English, true)
+	s.report(0, 4711, 0)
+	r := readTop(t.Context(), 0, src)
+	r.at = topAt(1)
+	s.send(r)
+	s.shows("! lost for 0s, since 12:00:01: ", "→ is the program running, and does it serve Transport.Handler", "\n>")
 }
 
 // An endpoint that is open may go; a program may have none, or may never have answered.

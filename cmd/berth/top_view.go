@@ -8,6 +8,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"github.com/berth-go/berth/internal/source"
 	"github.com/berth-go/berth/top"
 )
 
@@ -185,6 +186,11 @@ func (m *topModel) list() (head, rows []string) {
 		if p == nil {
 			continue
 		}
+		if p.Lost != nil {
+			if fix := topFix(p.Lost, m.o.say); fix != "" {
+				rows = append(rows, m.paint(topFaint, "  → "+fix))
+			}
+		}
 		list := top.Select(p.Endpoints, m.filter, m.sort)
 		for j := range list {
 			if n == cursor {
@@ -202,8 +208,8 @@ func (m *topModel) list() (head, rows []string) {
 		}
 	}
 	height := m.bodyHeight()
-	if !single && n > 0 && cursor == 0 {
-		at = 0 // with the program's line
+	if cursor == 0 {
+		at = 0 // with what stands above it
 	}
 	m.first = max(min(m.first, at), at-height+1)
 	m.first = max(min(m.first, len(rows)-height), 0)
@@ -292,7 +298,7 @@ func (m *topModel) programLine(p *top.Program) string {
 	}
 	say := m.o.say
 	if p.Lost != nil {
-		text, since := topTrouble(p.Lost, say), max(m.now.Sub(p.Since), 0)
+		text, since := source.Clean(p.Lost.Error()), max(m.now.Sub(p.Since), 0)
 		if p.Report == nil {
 			text = p.Source + " " + say("never-read", age(since), text)
 		} else {
