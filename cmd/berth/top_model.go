@@ -238,7 +238,7 @@ func (m *topModel) listKey(k string) {
 	case "h", "left":
 		m.column = max(m.column-1, 0)
 	case "l", "right":
-		if columns, _, _ := m.layout(); m.column+len(columns) < len(m.columns()) {
+		if columns, _, widths := m.layout(); m.more(columns, widths) {
 			m.column++
 		}
 	case "j", "down":

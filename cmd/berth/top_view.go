@@ -244,6 +244,9 @@ func (m *topModel) layout() (columns []topColumn, name int, widths []int) {
 	room := m.width - 4 - least // the cursor, the mark, a blank, and › at the end
 	for _, c := range all[m.column:] {
 		w := m.grown[c.key]
+		if c.left && room > c.least {
+			w = min(w, room-1) // a text that is cut is better than none
+		}
 		if room < w+1 {
 			break
 		}
@@ -251,6 +254,15 @@ func (m *topModel) layout() (columns []topColumn, name int, widths []int) {
 		columns, widths = append(columns, c), append(widths, w)
 	}
 	return columns, min(longest, least+room), widths
+}
+
+// more says that columns are missing on the right, or that one is cut.
+func (m *topModel) more(columns []topColumn, widths []int) bool {
+	if m.column+len(columns) < len(m.columns()) {
+		return true
+	}
+	last := len(columns) - 1
+	return last > 0 && widths[last] < m.grown[columns[last].key]
 }
 
 func (m *topModel) headings(columns []topColumn, name int, widths []int) string {
@@ -262,7 +274,7 @@ func (m *topModel) headings(columns []topColumn, name int, widths []int) string 
 	for i, c := range columns {
 		line += " " + fit(m.o.say("col-"+c.key), widths[i], !c.left)
 	}
-	if m.column+len(columns) < len(m.columns()) {
+	if m.more(columns, widths) {
 		line = fit(line, m.width-1, false) + "›"
 	}
 	return m.paint(topStrong, line)
