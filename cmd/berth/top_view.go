@@ -177,34 +177,38 @@ func (m *topModel) list() (head, rows []string) {
 	}
 	columns, name, widths := m.layout()
 	head = append(head, m.headings(columns, name, widths))
-	ids := m.order()
-	cursor, at, n := m.cursor(ids), 0, 0
+	var all []func() string // drawn only where they are seen
+	text := func(style topStyle, text string) {
+		all = append(all, func() string { return m.paint(style, text) })
+	}
+	cursor, at, n := m.cursor(m.order()), 0, 0
 	for _, p := range m.shown {
 		if !single {
-			rows = append(rows, m.programLine(p))
+			all = append(all, func() string { return m.programLine(p) })
 		}
 		if p == nil {
 			continue
 		}
 		if p.Lost != nil {
 			if fix := topFix(p.Lost, m.o.say); fix != "" {
-				rows = append(rows, m.paint(topFaint, "  → "+fix))
+				text(topFaint, "  → "+fix)
 			}
 		}
 		list := top.Select(p.Endpoints, m.filter, m.sort)
 		for j := range list {
-			if n == cursor {
-				at = len(rows)
+			chosen := n == cursor
+			if chosen {
+				at = len(all)
 			}
-			rows = append(rows, m.row(&list[j], columns, name, widths, n == cursor, p.Lost != nil))
+			all = append(all, func() string { return m.row(&list[j], columns, name, widths, chosen, p.Lost != nil) })
 			n++
 		}
 		switch {
 		case len(list) > 0 || p.Report == nil:
 		case len(p.Endpoints) > 0:
-			rows = append(rows, m.paint(topFaint, "  "+m.o.say("no-match")))
+			text(topFaint, "  "+m.o.say("no-match"))
 		default:
-			rows = append(rows, m.paint(topFaint, "  "+m.o.say("empty")))
+			text(topFaint, "  "+m.o.say("empty"))
 		}
 	}
 	height := m.bodyHeight()
@@ -212,8 +216,11 @@ func (m *topModel) list() (head, rows []string) {
 		at = 0 // with what stands above it
 	}
 	m.first = max(min(m.first, at), at-height+1)
-	m.first = max(min(m.first, len(rows)-height), 0)
-	return head, rows[m.first:min(len(rows), m.first+height)]
+	m.first = max(min(m.first, len(all)-height), 0)
+	for _, row := range all[m.first:min(len(all), m.first+height)] {
+		rows = append(rows, row())
+	}
+	return head, rows
 }
 
 // widest is what a column with a text of any length may take.
