@@ -94,6 +94,23 @@ func TestHistoryIsTheLastMinute(t *testing.T) {
 	}
 }
 
+// What nobody saw is no point, and another process has a history of its own.
+func TestHistoryHasGaps(t *testing.T) {
+	tr := NewTracker("here")
+	n := map[string]uint64{"a": 1}
+	tr.Report(said(1, 0, n), at(0))
+	if p := tr.Report(said(1, 1, n), at(1)); p.Endpoints[0].History[1].Over != time.Second {
+		t.Errorf("%+v", p.Endpoints[0].History)
+	}
+	tr.Lost(errors.New("refused"), at(2))
+	if p := tr.Report(said(1, 9, n), at(9)); p.Endpoints[0].History[2].Over != 0 || p.Endpoints[0].Rates.Over != 8*time.Second {
+		t.Errorf("%+v", p.Endpoints[0].History)
+	}
+	if p := tr.Report(said(2, 10, n), at(10)); len(p.Endpoints[0].History) != 1 {
+		t.Errorf("%+v", p.Endpoints[0].History)
+	}
+}
+
 func TestHistoryIsBounded(t *testing.T) {
 	tr := NewTracker("here")
 	var p *Program
