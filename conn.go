@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-go/berth/internal/dial"
@@ -16,9 +17,10 @@ import (
 type conn struct {
 	h1    h1.Conn
 	ep    *endpoint
-	dest  *dial.Dest  // what it is counted for; nil when that is not known
-	lease *pool.Lease // of the exchange that runs; nil between exchanges
-	id    int64       // when it was opened, by the transport's clock, and like no other's
+	dest  *dial.Dest               // what it is counted for; nil when that is not known
+	lease *pool.Lease              // of the exchange that runs; nil between exchanges
+	id    int64                    // when it was opened, by the transport's clock, and like no other's
+	told  atomic.Pointer[ConnInfo] // nil until somebody asks
 }
 
 // ---- for the pool ----
@@ -137,8 +139,13 @@ func (c *conn) logUnsolicited() {
 // info tells the connection apart. The addresses are asked for when somebody wants
 // them: a caller's own connection may have none.
 func (c *conn) info() ConnInfo {
+	if i := c.told.Load(); i != nil {
+		return *i
+	}
 	nc := c.h1.NetConn()
-	return ConnInfo{ID: uint64(c.id), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+	i := &ConnInfo{ID: uint64(c.id), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+	c.told.Store(i)
+	return *i
 }
 
 // ---- for the engine ----

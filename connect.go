@@ -21,6 +21,10 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		ctx = context.WithValue(ctx, groupKey{}, newGroup(g.name))
 	}
 	start := ep.t.now()
+	var times *dial.Times
+	if tr := ep.now.Load().config.Trace; tr != nil && tr.Dialed != nil {
+		times = new(dial.Times)
+	}
 	var (
 		f   *inForce
 		c   *conn
@@ -35,7 +39,10 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 	for again := true; again; again = err != nil && ep.awaitPort(ctx, slot, err, f, &wait) {
 		f = ep.now.Load() // while it waited for a port there may have come more
 		aim.Release()
-		c, err = ep.connect(ctx, f, &aim)
+		if times != nil {
+			*times = dial.Times{}
+		}
+		c, err = ep.connect(ctx, f, &aim, times)
 	}
 	if err == nil {
 		c.id = ep.t.nextConn()
@@ -51,7 +58,9 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		capacity = pool.Unsettled
 	}
 	if tr := f.config.Trace; tr != nil && tr.Dialed != nil {
-		i := DialInfo{Endpoint: ep.name, Server: ep.key.server(), Why: slot.Why().String(), Duration: time.Duration(ep.t.now() - start), Err: err}
+		i := DialInfo{Endpoint: ep.name, Server: ep.key.server(), Why: slot.Why().String(), Start: ep.t.base.Add(time.Duration(start)),
+			Duration: time.Duration(ep.t.now() - start), Err: err}
+		i.timed(times)
 		if err == nil {
 			i.Conn = c.info()
 			i.HTTP2 = capacity != 1
@@ -70,11 +79,11 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 
 // connect opens a connection up to where the protocol is known: a socket, the way
 // through a proxy, TLS.
-func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim) (c *conn, err error) {
+func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim, times *dial.Times) (c *conn, err error) {
 	if f.client != nil && ep.proxy == nil && f.config.DialTLSContext != nil && f.socket == "" {
-		return ep.dialTLS(ctx, f)
+		return ep.dialTLS(ctx, f, times)
 	}
-	nc, dest, err := ep.socket(ctx, f, aim)
+	nc, dest, err := ep.socket(ctx, f, aim, times)
 	if err != nil {
 		return nil, err
 	}
@@ -87,12 +96,16 @@ func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim) (c *
 	own := f.config.DialContext == nil
 	var proxyState *tls.ConnectionState
 	if ep.proxy != nil && ep.proxy.Scheme == "https" {
-		if nc, proxyState, err = ep.secureProxy(ctx, f, nc); err != nil {
+		times.Begin(dial.PartProxy)
+		nc, proxyState, err = ep.secureProxy(ctx, f, nc)
+		if times.End(dial.PartProxy); err != nil {
 			return nil, &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
 		}
 	}
 	if ep.proxy != nil && !ep.absolute {
-		if err := ep.throughProxy(ctx, f, nc); err != nil {
+		times.Begin(dial.PartProxy)
+		err := ep.throughProxy(ctx, f, nc)
+		if times.End(dial.PartProxy); err != nil {
 			nc.Close()
 			return nil, err
 		}
@@ -102,8 +115,9 @@ func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim) (c *
 		c.h1.SetState(proxyState)
 		return c, nil
 	}
+	times.Begin(dial.PartTLS)
 	tc, err := dial.Handshake(ctx, c.h1.Raw(), f.client, f.tlsTimeout())
-	if err != nil {
+	if times.End(dial.PartTLS); err != nil {
 		return nil, err
 	}
 	state := tc.ConnectionState()
@@ -117,10 +131,12 @@ func (f *inForce) tlsTimeout() time.Duration {
 
 // dialTLS has the caller's function open a connection that has TLS already. The
 // handshake of a *tls.Conn is completed, since only that tells the protocol.
-func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
+func (ep *endpoint) dialTLS(ctx context.Context, f *inForce, times *dial.Times) (*conn, error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
-	nc, err := f.dialer.By(dctx, f.config.DialTLSContext, ep.target(f))
+	t := ep.target(f)
+	t.Times = times
+	nc, err := f.dialer.By(dctx, f.config.DialTLSContext, t)
 	if err != nil {
 		return nil, dialCause(ctx, dctx, err, timeout)
 	}
@@ -128,7 +144,9 @@ func (ep *endpoint) dialTLS(ctx context.Context, f *inForce) (*conn, error) {
 	c.h1.Init(nc, false, c)
 	switch tc := nc.(type) {
 	case *tls.Conn:
-		if err := dial.Complete(ctx, tc, f.tlsTimeout()); err != nil {
+		times.Begin(dial.PartTLS)
+		err := dial.Complete(ctx, tc, f.tlsTimeout())
+		if times.End(dial.PartTLS); err != nil {
 			return nil, err
 		}
 		s := tc.ConnectionState()
@@ -168,7 +186,7 @@ func (e *dialTimeout) Temporary() bool { return true }
 
 // socket connects to the origin, or to the proxy that is in front of it. The destination
 // is nil where no port was counted.
-func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim) (nc net.Conn, dest *dial.Dest, err error) {
+func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim, times *dial.Times) (nc net.Conn, dest *dial.Dest, err error) {
 	dctx, cancel, timeout := f.dialContext(ctx)
 	defer cancel()
 	d := f.dialer
@@ -180,15 +198,18 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim) (nc n
 		path = f.socket
 	}
 	secure := f.config.DialTLSContext
+	t := ep.target(f)
+	t.Times = times
 	switch {
 	case path != "":
 		if err = ep.ask(f, AddrInfo{Socket: path}); err == nil {
+			times.Begin(dial.PartConnect)
 			nc, err = d.ConnectUnix(dctx, path)
+			times.End(dial.PartConnect)
 		}
 	case ep.proxy != nil && ep.proxy.Scheme == "https" && secure != nil:
-		nc, err = d.By(dctx, secure, ep.target(f))
+		nc, err = d.By(dctx, secure, t)
 	default:
-		t := ep.target(f)
 		t.Aim = aim
 		nc, dest, err = d.Connect(dctx, t)
 	}

@@ -14,6 +14,7 @@ type body struct{ known pool.Known }
 
 func (*body) WhenForgotten(func(*pool.Watch), *pool.Watch) {}
 func (*body) Abandon(*pool.Lease) func()                   { return func() {} }
+func (*body) Context() context.Context                     { return context.Background() }
 
 // BenchmarkDiagnosis is what diagnosis adds to a request that has a body to read, all of
 // it: "off" is the way to a connection and back, "on" the same with a body lent and read

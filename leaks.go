@@ -2,6 +2,7 @@ package berth
 
 import (
 	"cmp"
+	"context"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -16,7 +17,9 @@ import (
 
 // LeakInfo is what Trace.Leak is told.
 type LeakInfo struct {
+	Context  context.Context // the request's
 	Endpoint string
+	Server   Server
 	// State is "suspect": nobody has read the body for Policy.LeakAfter; "back": it is read
 	// again after all; "reclaimed": nothing referred to the body any more, and its
 	// connection was closed, which makes room for others.
@@ -176,7 +179,7 @@ func (ep *endpoint) leak(state string, l pool.LeaseInfo) {
 	first := ep.t.bodies.count(ep.name, info.Site, state)
 	f := ep.now.Load()
 	if tr := f.config.Trace; tr != nil && tr.Leak != nil {
-		tr.Leak(LeakInfo{Endpoint: ep.name, State: state, Lease: info})
+		tr.Leak(LeakInfo{Context: l.Context, Endpoint: ep.name, Server: ep.key.server(), State: state, Lease: info})
 	}
 	log := f.config.Logger
 	if log == nil || !first {

@@ -1,6 +1,7 @@
 package berth
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -126,6 +127,9 @@ type muxResponse struct {
 
 // WhenForgotten is pool.Body's.
 func (r *muxResponse) WhenForgotten(f func(*pool.Watch), w *pool.Watch) { runtime.AddCleanup(r, f, w) }
+
+// Context is pool.Body's.
+func (r *muxResponse) Context() context.Context { return r.body.req.Context() }
 
 // Abandon is pool.Body's: what Close would do.
 func (r *muxResponse) Abandon(l *pool.Lease) func() {

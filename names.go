@@ -64,6 +64,9 @@ func (ep *endpoint) target(f *inForce) dial.Target {
 		t.Host, t.Port = ep.proxy.Hostname(), proxyPort(ep.proxy)
 	}
 	t.Allow = ep.allowAddr(f, t.Host)
+	if tr := f.config.Trace; tr != nil && tr.Resolved != nil {
+		t.Asked = ep.resolved(tr)
+	}
 	return t
 }
 

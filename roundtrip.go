@@ -210,7 +210,11 @@ func (ep *endpoint) acquire(ctx context.Context, f *inForce, req *http.Request, 
 		if err == pool.ErrForgotten {
 			return nil, err
 		}
-		return nil, ep.acquireError(err)
+		final := ep.acquireError(err)
+		if tr := f.config.Trace; tr != nil && tr.GaveUp != nil {
+			tr.GaveUp(ep.gaveUp(req.Context(), start, err, final))
+		}
+		return nil, final
 	}
 	if l.Sampled() {
 		ep.t.callSite(l)

@@ -49,6 +49,8 @@ type Target struct {
 	Budget         Budget                // of the destination, beyond this host
 	Load           func(name string) int // connections to an address and port; nil knows none
 	Aim            *Aim                  // of this dial, to be released when Load counts its connection; nil is of none
+	Times          *Times                // of this dial; nil measures nothing
+	Asked          func(Asked)           // see Query
 
 	// Allow says whether a connection to an address may be opened; nil allows all. The
 	// error of the last one is the dial's when it allows none. It is told the zero AddrPort
@@ -150,9 +152,11 @@ func (d *Dialer) Connect(ctx context.Context, t Target) (net.Conn, *Dest, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	t.Times.Begin(PartConnect)
 	c, winner, err := race(ctx, addrs, func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return d.connect(ctx, addr, &t)
 	})
+	t.Times.End(PartConnect)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -222,7 +226,9 @@ func (d *Dialer) By(ctx context.Context, open func(ctx context.Context, network,
 			return nil, err
 		}
 	}
+	t.Times.Begin(PartConnect)
 	c, err := open(ctx, "tcp", net.JoinHostPort(t.Host, t.Port))
+	t.Times.End(PartConnect)
 	switch {
 	case err != nil:
 		return nil, err
@@ -367,7 +373,7 @@ func (d *Dialer) Probe(ctx context.Context, t Target, addr netip.AddrPort) {
 
 // Query is how d asks for a target's name.
 func (d *Dialer) Query(t Target) Query {
-	q := Query{Host: t.Host, Lookup: d.Resolve, MinTTL: t.MinTTL, MaxTTL: t.MaxTTL}
+	q := Query{Host: t.Host, Lookup: d.Resolve, MinTTL: t.MinTTL, MaxTTL: t.MaxTTL, Asked: t.Asked}
 	if q.Lookup == nil {
 		q.Lookup = System
 	}
@@ -391,7 +397,11 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 	if names == nil {
 		names = new(Names)
 	}
+	t.Times.Begin(PartName)
 	a, err := names.Resolve(ctx, d.Query(*t))
+	if t.Times.End(PartName); a.Remembered {
+		t.Times.drop(PartName)
+	}
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}

@@ -64,6 +64,16 @@ type Query struct {
 	Lookup Lookup
 	MinTTL time.Duration // an answer holds at least so long
 	MaxTTL time.Duration // and at most so long; ≤ 0 asks anew each time
+	Asked  func(Asked)   // is told of each Lookup that Resolve has called; nil is not
+}
+
+// Asked is what a resolver said.
+type Asked struct {
+	Host  string
+	Addrs int
+	TTL   time.Duration // ≤ 0 when it is not known
+	Took  time.Duration
+	Err   error
 }
 
 // Answer is what a name resolves to.
@@ -72,6 +82,8 @@ type Answer struct {
 	Until   time.Time    // it holds
 	Changed int          // counts the changes of the answer
 	Stale   error        // why the resolver could not be asked since; nil when it could
+
+	Remembered bool // nobody had to be asked, or waited for
 }
 
 // Resolve returns the addresses of q.Host: remembered ones while they hold, else what the
@@ -79,12 +91,14 @@ type Answer struct {
 // answer stays, unless the resolver says that there is no such name. It blocks until
 // there is an answer, or ctx ends.
 func (n *Names) Resolve(ctx context.Context, q Query) (Answer, error) {
-	for {
+	for remembered := true; ; remembered = false {
 		n.mu.Lock()
 		e := n.entry(q.Host)
 		if q.MaxTTL > 0 && time.Now().Before(e.until) {
 			defer n.mu.Unlock()
-			return e.answer()
+			a, err := e.answer()
+			a.Remembered = remembered
+			return a, err
 		}
 		if f := e.flight; f != nil && q.MaxTTL > 0 {
 			n.mu.Unlock()
@@ -99,7 +113,7 @@ func (n *Names) Resolve(ctx context.Context, q Query) (Answer, error) {
 		e.flight = f
 		n.mu.Unlock()
 
-		addrs, ttl, err := q.Lookup(ctx, q.Host)
+		addrs, ttl, err := q.ask(ctx)
 
 		n.mu.Lock()
 		if e.flight == f {
@@ -116,11 +130,30 @@ func (n *Names) Resolve(ctx context.Context, q Query) (Answer, error) {
 	}
 }
 
+// ask has the resolver look, and tells of it.
+func (q *Query) ask(ctx context.Context) ([]netip.Addr, time.Duration, error) {
+	if q.Asked == nil {
+		return q.Lookup(ctx, q.Host)
+	}
+	start := time.Now()
+	addrs, ttl, err := q.Lookup(ctx, q.Host)
+	told := Asked{Host: q.Host, Addrs: len(addrs), TTL: ttl, Took: time.Since(start), Err: err}
+	if err == nil && len(addrs) == 0 {
+		told.Err = noAddress(q.Host)
+	}
+	q.Asked(told)
+	return addrs, ttl, err
+}
+
+func noAddress(host string) error {
+	return &net.DNSError{Err: "no address", Name: host, IsNotFound: true}
+}
+
 // learn takes the outcome of a lookup.
 func (e *name) learn(addrs []netip.Addr, ttl time.Duration, err error, q Query) {
 	now := time.Now()
 	if err == nil && len(addrs) == 0 {
-		err = &net.DNSError{Err: "no address", Name: q.Host, IsNotFound: true}
+		err = noAddress(q.Host)
 	}
 	if err != nil {
 		e.err, e.until = err, now.Add(failedTTL)

@@ -147,6 +147,9 @@ func (r *response) WhenForgotten(f func(*pool.Watch), w *pool.Watch) {
 	runtime.AddCleanup(r, f, w)
 }
 
+// Context is pool.Body's.
+func (r *response) Context() context.Context { return r.ctx }
+
 // Abandon is pool.Body's: what Close would do, without reading anything away.
 func (r *response) Abandon(*pool.Lease) func() {
 	c := r.body.conn.Load()

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"math/bits"
 	"time"
 )
@@ -153,10 +154,11 @@ type LeaseInfo struct {
 	Method, Path string // the path without the query
 	Phase        Phase
 	Held         time.Duration
-	SinceByte    time.Duration // since the response last brought something; negative when it has not
-	Unread       time.Duration // since the caller last read of the body; 0 in other phases than PhaseBody
-	Suspect      bool          // for so long that it looks forgotten
-	Site         *Site         // nil when it is not known
+	SinceByte    time.Duration   // since the response last brought something; negative when it has not
+	Unread       time.Duration   // since the caller last read of the body; 0 in other phases than PhaseBody
+	Suspect      bool            // for so long that it looks forgotten
+	Site         *Site           // nil when it is not known
+	Context      context.Context // the request's, once its body is watched; else nil
 	Conn         Conn
 }
 
@@ -223,6 +225,9 @@ func (c *core) snapshot(w *Waiter, now int64) *Snapshot {
 func (l *Lease) info(now int64) LeaseInfo {
 	i := LeaseInfo{Method: l.method, Path: l.path, Phase: Phase(l.phase.Load()), Held: durationBetween(l.acquired, now),
 		SinceByte: -1, Site: l.site(), Conn: l.slot.conn}
+	if w := l.watch(); w != nil {
+		i.Context = w.ctx
+	}
 	b := l.lastByte.Load()
 	if b != 0 {
 		i.SinceByte = durationBetween(b, now)

@@ -1,6 +1,9 @@
 package pool
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Site is where a request was made: the program counters of the goroutine that made it,
 // the innermost first. It never changes once a lease has it.
@@ -23,6 +26,9 @@ type Body interface {
 	// Abandon returns what ends the lease's exchange, and by that the lease, in place of the
 	// body that nobody has any more. It does not refer to the body.
 	Abandon(*Lease) func()
+
+	// Context is that of the request. It must not refer to the body.
+	Context() context.Context
 }
 
 // Watch is over one body of one lease. Its fields belong to the pool's lock.
@@ -33,6 +39,7 @@ type Watch struct {
 	reads   uint32 // Lease.reads when it was last looked at
 	active  int64  // when that had changed, or a Read was under way
 	suspect bool
+	ctx     context.Context // the request's
 }
 
 // Pool returns the pool that the body's connection belongs to.
@@ -89,7 +96,7 @@ func (c *core) patrol(leakAfter time.Duration, now int64) (out Patrol) {
 		w := k.watch
 		if w == nil {
 			if b := k.body; b != nil {
-				w = &Watch{lease: l, pool: c.pool, abandon: b.Abandon(l), reads: reads, active: max(l.lastByte.Load(), l.acquired)}
+				w = &Watch{lease: l, pool: c.pool, abandon: b.Abandon(l), ctx: b.Context(), reads: reads, active: max(l.lastByte.Load(), l.acquired)}
 				out.Begin = append(out.Begin, Begun{b, w})
 				l.known.Store(&Known{site: k.site, watch: w}) // the other may be part of the body
 			}
@@ -119,7 +126,7 @@ func (c *core) patrol(leakAfter time.Duration, now int64) (out Patrol) {
 
 // unwatch ends the watch over the body of a lease that ends.
 func (c *core) unwatch(w *Watch) {
-	w.lease = nil
+	w.lease, w.ctx = nil, nil
 	if w.suspect {
 		c.diag.suspects--
 	}
