@@ -52,10 +52,10 @@ func bubble(t *testing.T, tel otelberth.Config, cfg berth.Config, h origin.Handl
 
 func newRig(t *testing.T, tel otelberth.Config, cfg berth.Config) *rig {
 	t.Helper()
-	r := &rig{T: t, net: &memnet.Network{}, reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
-	tp := sdktrace.NewTracerProvider(sdktrace.WithSyncer(r.spans))
+	r := &rig{T: t, net: &memnet.Network{}, spans: tracetest.NewInMemoryExporter()}
+	tp := tracers(r.spans)
 	r.tracer = tp.Tracer("test")
-	tel.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.reader))
+	tel.MeterProvider = r.meters()
 	tel.TracerProvider = tp
 	var err error
 	if r.tel, err = otelberth.New(tel); err != nil {
@@ -68,6 +68,16 @@ func newRig(t *testing.T, tel otelberth.Config, cfg berth.Config) *rig {
 	r.tel.Observe(r.tr)
 	r.c = &http.Client{Transport: r.tel.Handler()(r.tr)}
 	return r
+}
+
+// meters returns a provider that collect reads, and the last one only.
+func (r *rig) meters() *sdkmetric.MeterProvider {
+	r.reader = sdkmetric.NewManualReader()
+	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.reader))
+}
+
+func tracers(e sdktrace.SpanExporter, options ...sdktrace.TracerProviderOption) *sdktrace.TracerProvider {
+	return sdktrace.NewTracerProvider(append(options, sdktrace.WithSyncer(e))...)
 }
 
 // listen serves at an address.
