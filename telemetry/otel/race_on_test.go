@@ -1,0 +1,5 @@
+//go:build race
+
+package otelberth_test
+
+const raceEnabled = true
