@@ -3,6 +3,7 @@ package berth_test
 import (
 	"go/build"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,26 @@ func TestCoreImportsTheStandardLibraryOnly(t *testing.T) {
 			if !ours && !idna {
 				t.Errorf("%s builds %s", module+p, dep)
 			}
+		}
+	}
+}
+
+// Programs bring their own SDK of OpenTelemetry: the adapter builds its API alone.
+func TestTelemetryBuildsNoSDK(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command to ask for dependencies")
+	}
+	out, err := exec.Command("go", "list", "-deps", module+"/telemetry/otel").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, "go.opentelemetry.io/otel/metric") {
+		t.Errorf("the API is not among %d dependencies", len(deps))
+	}
+	for _, dep := range deps {
+		if strings.HasPrefix(dep, "go.opentelemetry.io/otel/sdk") || strings.HasPrefix(dep, "go.opentelemetry.io/contrib") {
+			t.Errorf("telemetry/otel builds %s", dep)
 		}
 	}
 }
@@ -54,6 +75,8 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"berthtest":       {"."},
 		"telemetry/prom":  {"."},
 		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience", "top", "internal/source"},
+		"telemetry/otel":  {".", "clients", "resilience"},
+		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
