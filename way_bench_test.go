@@ -11,10 +11,17 @@ import (
 
 // What a request spends beside its exchange: its group, its endpoint, what holds for it, a
 // connection and giving that back.
-func BenchmarkWayToAConnection(b *testing.B) {
+func BenchmarkWayToAConnection(b *testing.B) { wayToAConnection(b, nil) }
+
+// BenchmarkWayToAConnectionTraced is the same with a Trace that does nothing.
+func BenchmarkWayToAConnectionTraced(b *testing.B) {
+	wayToAConnection(b, &Trace{Acquired: func(AcquireInfo) {}, GaveUp: func(GiveUpInfo) {}})
+}
+
+func wayToAConnection(b *testing.B, trace *Trace) {
 	socket, other := net.Pipe()
 	defer other.Close()
-	tr, err := New(Config{DialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil }, Proxy: NoProxy})
+	tr, err := New(Config{DialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil }, Proxy: NoProxy, Trace: trace})
 	if err != nil {
 		b.Fatal(err)
 	}

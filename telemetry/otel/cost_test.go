@@ -117,6 +117,29 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
+// BenchmarkAcquired is what telemetry does for a request that found a connection at once, by
+// what becomes of its span.
+func BenchmarkAcquired(b *testing.B) {
+	for name, sampler := range map[string]sdktrace.Sampler{"none": nil, "dropped": sdktrace.NeverSample(), "recording": sdktrace.AlwaysSample()} {
+		b.Run("span="+name, func(b *testing.B) {
+			tp := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler))
+			hooks := telemetry(b, tp).Trace()
+			conn := berth.ConnInfo{ID: 1}
+			hooks.Dialed(berth.DialInfo{Conn: conn})
+			tracer := tp.Tracer("test")
+			i := berth.AcquireInfo{Context: b.Context(), Conn: conn}
+			n := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if n++; sampler != nil && n%100 == 1 { // a span has room for 128 links
+					i.Context, _ = tracer.Start(b.Context(), "GET")
+				}
+				hooks.Acquired(i)
+			}
+		})
+	}
+}
+
 // BenchmarkDuration is what http.client.request.duration costs, where it was asked for.
 func BenchmarkDuration(b *testing.B) {
 	tel, err := otelberth.New(otelberth.Config{RequestDuration: true, MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))})
