@@ -1,7 +1,9 @@
 package berth
 
 import (
+	"context"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -17,10 +19,11 @@ import (
 type conn struct {
 	h1    h1.Conn
 	ep    *endpoint
-	dest  *dial.Dest               // what it is counted for; nil when that is not known
-	lease *pool.Lease              // of the exchange that runs; nil between exchanges
-	id    int64                    // when it was opened, by the transport's clock, and like no other's
-	told  atomic.Pointer[ConnInfo] // nil until somebody asks
+	dest  *dial.Dest                   // what it is counted for; nil when that is not known
+	lease *pool.Lease                  // of the exchange that runs; nil between exchanges
+	id    int64                        // when it was opened, by the transport's clock, and like no other's
+	told  atomic.Pointer[ConnInfo]     // nil until somebody asks
+	req   atomic.Pointer[http.Request] // of the exchange that runs, if Trace.Leak is to be told of it
 }
 
 // ---- for the pool ----
@@ -160,6 +163,13 @@ func (c *conn) Lend(b pool.Body, room *pool.Known) {
 	c.ep.watchBodies()
 }
 
+func (c *conn) Context() context.Context {
+	if req := c.req.Load(); req != nil {
+		return req.Context()
+	}
+	return nil
+}
+
 func (c *conn) BeginRead() { c.lease.BeginRead() }
 func (c *conn) EndRead()   { c.lease.EndRead() }
 
@@ -171,5 +181,8 @@ func (c *conn) BodyError(e *h1.ProtocolError) error {
 func (c *conn) Done(f pool.Fate) {
 	l := c.lease
 	c.lease = nil
+	if c.req.Load() != nil {
+		c.req.Store(nil)
+	}
 	l.Release(c.ep.t.now(), f)
 }

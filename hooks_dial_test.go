@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"sync"
 	"testing"
@@ -185,4 +187,29 @@ func TestTraceTellsWhoGaveUp(t *testing.T) {
 			t.Errorf("canceled: %+v", canceled)
 		}
 	})
+}
+
+// A leak tells the context of its request, over both protocols, and the server; what was
+// remembered for that goes with the exchange.
+func TestLeakTellsTheContext(t *testing.T) {
+	for _, mux := range []bool{false, true} {
+		srv, client := newTLSServer(t, longServer, func(s *httptest.Server) { s.EnableHTTP2 = mux })
+		leaks := make(chan berth.LeakInfo, 1)
+		tr := mustNew(t, berth.Config{TLS: client, Proxy: berth.NoProxy, Policy: berth.Policy{LeakAfter: time.Second},
+			Trace: &berth.Trace{Leak: func(i berth.LeakInfo) { leaks <- i }}})
+		wantGet(t, tr, srv.URL+"/short", "short") // the connection has carried another request
+		ctx := context.WithValue(t.Context(), traceKey{}, "leaking")
+		req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/length", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := <-leaks; i.State != "suspect" || i.Context == nil || i.Context.Value(traceKey{}) != "leaking" || i.Server.Host != "127.0.0.1" {
+			t.Errorf("http2=%v: %+v", mux, i)
+		}
+		resp.Body.Close()
+	}
 }

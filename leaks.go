@@ -17,7 +17,7 @@ import (
 
 // LeakInfo is what Trace.Leak is told.
 type LeakInfo struct {
-	Context  context.Context // the request's
+	Context  context.Context // the request's; nil if it began before Trace was applied
 	Endpoint string
 	Server   Server
 	// State is "suspect": nobody has read the body for Policy.LeakAfter; "back": it is read

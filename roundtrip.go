@@ -131,7 +131,7 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group *Group) (
 		}
 		reused := l.Reused()
 		x.Reused = reused
-		resp, mux, err := exchange(x, l, gzip)
+		resp, mux, err := exchange(f, x, l, gzip)
 		if err == nil {
 			if gzip && resp.Body != http.NoBody {
 				ep.inflate(resp)
@@ -153,9 +153,12 @@ func (t *Transport) roundTrip(req *http.Request, x *h1.Exchange, group *Group) (
 
 // exchange sends the request on the connection that it was lent, and says whether
 // that speaks HTTP/2. An error is an *h1.Error.
-func exchange(x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Response, bool, error) {
+func exchange(f *inForce, x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Response, bool, error) {
 	if c, ok := l.Conn().(*conn); ok {
 		c.lease = l
+		if tr := f.config.Trace; tr != nil && tr.Leak != nil {
+			c.req.Store(x.Request)
+		}
 		resp, err := c.h1.RoundTrip(x)
 		return resp, false, err
 	}

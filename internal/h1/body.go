@@ -148,7 +148,12 @@ func (r *response) WhenForgotten(f func(*pool.Watch), w *pool.Watch) {
 }
 
 // Context is pool.Body's.
-func (r *response) Context() context.Context { return r.ctx }
+func (r *response) Context() context.Context {
+	if c := r.body.conn.Load(); c != nil {
+		return c.owner.Context()
+	}
+	return nil // it ends at this moment
+}
 
 // Abandon is pool.Body's: what Close would do, without reading anything away.
 func (r *response) Abandon(*pool.Lease) func() {

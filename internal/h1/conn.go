@@ -23,6 +23,9 @@ type Owner interface {
 	Lend(b pool.Body, room *pool.Known)
 	BeginRead()
 	EndRead()
+	// Context returns that of the request whose body was lent; nil when nobody wants to know.
+	// It is called on any goroutine, while its lease lasts.
+	Context() context.Context
 	// Done tells that the exchange no longer uses the connection. It is called
 	// exactly once for each RoundTrip, on whatever goroutine came last: before
 	// RoundTrip returns, in a Read or Close of the response body, or on the

@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -32,7 +31,6 @@ type response struct {
 	body   Body
 	values [12]string
 	known  pool.Known
-	ctx    context.Context // the request's; set when the body is lent
 }
 
 // RoundTrip sends the request and returns the response as soon as its head has
@@ -343,7 +341,6 @@ func (c *Conn) attachBody(res *response, x *Exchange) {
 	if res.body.conn.Load() == nil {
 		c.finish(c.fateOf(true))
 	} else {
-		res.ctx = c.x.ctx
 		c.owner.Lend(res, &res.known)
 		c.owner.SetPhase(pool.PhaseBody)
 	}

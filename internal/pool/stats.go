@@ -158,7 +158,7 @@ type LeaseInfo struct {
 	Unread       time.Duration   // since the caller last read of the body; 0 in other phases than PhaseBody
 	Suspect      bool            // for so long that it looks forgotten
 	Site         *Site           // nil when it is not known
-	Context      context.Context // the request's, once its body is watched; else nil
+	Context      context.Context // the request's, once its body is watched; nil when it is not known
 	Conn         Conn
 }
 

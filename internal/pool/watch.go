@@ -27,7 +27,8 @@ type Body interface {
 	// body that nobody has any more. It does not refer to the body.
 	Abandon(*Lease) func()
 
-	// Context is that of the request. It must not refer to the body.
+	// Context returns that of the request, which must not refer to the body; nil when it is
+	// not known. It is called with the pool's lock held, while the lease lasts.
 	Context() context.Context
 }
 
@@ -39,7 +40,7 @@ type Watch struct {
 	reads   uint32 // Lease.reads when it was last looked at
 	active  int64  // when that had changed, or a Read was under way
 	suspect bool
-	ctx     context.Context // the request's
+	ctx     context.Context // the request's; nil when it is not known
 }
 
 // Pool returns the pool that the body's connection belongs to.

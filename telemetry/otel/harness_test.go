@@ -194,7 +194,7 @@ func has(set attribute.Set, attrs []string) bool {
 	for _, a := range attrs {
 		key, value, _ := strings.Cut(a, "=")
 		v, ok := set.Value(attribute.Key(key))
-		if !ok || v.Emit() != value {
+		if !ok || v.String() != value {
 			return false
 		}
 	}
@@ -245,7 +245,7 @@ func attr(s tracetest.SpanStub, key string) string {
 	if !ok {
 		return ""
 	}
-	return v.Emit()
+	return v.String()
 }
 
 // ok answers with a body.

@@ -97,23 +97,30 @@ func TestC65ErrorTypes(t *testing.T) {
 				}
 			}
 		}, func(r *rig) {
-			canceled, cancel := context.WithCancel(r.Context())
-			time.AfterFunc(time.Second, cancel)
-			late, cancel2 := context.WithTimeout(r.Context(), time.Second)
-			defer cancel2()
+			plain := func() context.Context { return r.Context() }
+			canceled := func() context.Context {
+				ctx, cancel := context.WithCancel(r.Context())
+				time.AfterFunc(time.Second, cancel)
+				return ctx
+			}
+			late := func() context.Context {
+				ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+				time.AfterFunc(time.Hour, cancel)
+				return ctx
+			}
 			for _, tc := range []struct {
-				ctx       context.Context
+				ctx       func() context.Context
 				url, kind string
 			}{
-				{r.Context(), rigURL + "/404", "404"},
-				{r.Context(), "http://nowhere.test/", "berth.DialError"},
-				{r.Context(), rigURL + "/ended", "response_ended"},
-				{r.Context(), rigURL + "/garbage", "berth.ProtocolError"},
+				{plain, rigURL + "/404", "404"},
+				{plain, "http://nowhere.test/", "berth.DialError"},
+				{plain, rigURL + "/ended", "response_ended"},
+				{plain, rigURL + "/garbage", "berth.ProtocolError"},
 				{canceled, rigURL + "/never", "canceled"},
 				{late, rigURL + "/never", "timeout"},
-				{r.Context(), rigURL + "/never", "berth.ResponseHeaderTimeoutError"},
+				{plain, rigURL + "/never", "berth.ResponseHeaderTimeoutError"},
 			} {
-				err := r.do(tc.ctx, tc.url)
+				err := r.do(tc.ctx(), tc.url)
 				if n, _ := r.sumOf("http.client.request.duration", "error.type="+tc.kind); n != 1 {
 					t.Errorf("GET %s: %v; %d with error.type %s: %v", tc.url, err, n, tc.kind, points(r.collect()["http.client.request.duration"]))
 				}
