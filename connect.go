@@ -98,14 +98,14 @@ func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim, time
 	if ep.proxy != nil && ep.proxy.Scheme == "https" {
 		times.Begin(dial.PartProxy)
 		nc, proxyState, err = ep.secureProxy(ctx, f, nc)
-		if times.End(dial.PartProxy); err != nil {
+		if times.End(dial.PartProxy, err); err != nil {
 			return nil, &ProxyError{Proxy: proxyName(ep.proxy), Err: proxyConnect(err)}
 		}
 	}
 	if ep.proxy != nil && !ep.absolute {
 		times.Begin(dial.PartProxy)
 		err := ep.throughProxy(ctx, f, nc)
-		if times.End(dial.PartProxy); err != nil {
+		if times.End(dial.PartProxy, err); err != nil {
 			nc.Close()
 			return nil, err
 		}
@@ -117,7 +117,7 @@ func (ep *endpoint) connect(ctx context.Context, f *inForce, aim *dial.Aim, time
 	}
 	times.Begin(dial.PartTLS)
 	tc, err := dial.Handshake(ctx, c.h1.Raw(), f.client, f.tlsTimeout())
-	if times.End(dial.PartTLS); err != nil {
+	if times.End(dial.PartTLS, err); err != nil {
 		return nil, err
 	}
 	state := tc.ConnectionState()
@@ -146,7 +146,7 @@ func (ep *endpoint) dialTLS(ctx context.Context, f *inForce, times *dial.Times) 
 	case *tls.Conn:
 		times.Begin(dial.PartTLS)
 		err := dial.Complete(ctx, tc, f.tlsTimeout())
-		if times.End(dial.PartTLS); err != nil {
+		if times.End(dial.PartTLS, err); err != nil {
 			return nil, err
 		}
 		s := tc.ConnectionState()
@@ -205,7 +205,7 @@ func (ep *endpoint) socket(ctx context.Context, f *inForce, aim *dial.Aim, times
 		if err = ep.ask(f, AddrInfo{Socket: path}); err == nil {
 			times.Begin(dial.PartConnect)
 			nc, err = d.ConnectUnix(dctx, path)
-			times.End(dial.PartConnect)
+			times.End(dial.PartConnect, err)
 		}
 	case ep.proxy != nil && ep.proxy.Scheme == "https" && secure != nil:
 		nc, err = d.By(dctx, secure, t)

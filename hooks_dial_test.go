@@ -110,7 +110,8 @@ func TestTraceTellsOfTheProxy(t *testing.T) {
 	}
 	for i, d := range l.dials {
 		if d.Connect.Start.Before(d.Start) || d.Proxy.Start.Before(d.Connect.Start.Add(d.Connect.Duration)) || d.TLS.Start.Before(d.Proxy.Start.Add(d.Proxy.Duration)) ||
-			d.TLS.Start.Add(d.TLS.Duration).After(d.Start.Add(d.Duration)) || !d.Name.Start.IsZero() || d.TLS.Duration <= 0 || (d.Err != nil) != (i == 1) {
+			d.TLS.Start.Add(d.TLS.Duration).After(d.Start.Add(d.Duration)) || !d.Name.Start.IsZero() || d.TLS.Duration <= 0 || (d.Err != nil) != (i == 1) ||
+			d.TLS.Failed != (i == 1) || d.Connect.Failed || d.Proxy.Failed {
 			t.Errorf("%+v", d)
 		}
 	}

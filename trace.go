@@ -60,6 +60,7 @@ type DialInfo struct {
 type DialPhase struct {
 	Start    time.Time
 	Duration time.Duration
+	Failed   bool
 }
 
 func (i *DialInfo) timed(t *dial.Times) {

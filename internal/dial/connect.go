@@ -156,7 +156,7 @@ func (d *Dialer) Connect(ctx context.Context, t Target) (net.Conn, *Dest, error)
 	c, winner, err := race(ctx, addrs, func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return d.connect(ctx, addr, &t)
 	})
-	t.Times.End(PartConnect)
+	t.Times.End(PartConnect, err)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,7 +228,7 @@ func (d *Dialer) By(ctx context.Context, open func(ctx context.Context, network,
 	}
 	t.Times.Begin(PartConnect)
 	c, err := open(ctx, "tcp", net.JoinHostPort(t.Host, t.Port))
-	t.Times.End(PartConnect)
+	t.Times.End(PartConnect, err)
 	switch {
 	case err != nil:
 		return nil, err
@@ -399,7 +399,7 @@ func (d *Dialer) resolve(ctx context.Context, t *Target) ([]netip.AddrPort, erro
 	}
 	t.Times.Begin(PartName)
 	a, err := names.Resolve(ctx, d.Query(*t))
-	if t.Times.End(PartName); a.Remembered {
+	if t.Times.End(PartName, err); a.Remembered {
 		t.Times.drop(PartName)
 	}
 	if err != nil {

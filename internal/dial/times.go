@@ -10,6 +10,7 @@ type Times [numParts]Phase
 type Phase struct {
 	Start    time.Time
 	Duration time.Duration
+	Failed   bool
 }
 
 // Part is a part of a dial.
@@ -30,10 +31,10 @@ func (t *Times) Begin(p Part) {
 	}
 }
 
-// End notes that it ends.
-func (t *Times) End(p Part) {
+// End notes that it ends, and whether well.
+func (t *Times) End(p Part, err error) {
 	if t != nil {
-		t[p].Duration = time.Since(t[p].Start)
+		t[p].Duration, t[p].Failed = time.Since(t[p].Start), err != nil
 	}
 }
 

@@ -31,19 +31,10 @@ func (t *Telemetry) setupSpan(i *berth.DialInfo) trace.SpanContext {
 	ctx, span := t.tracer.Start(context.Background(), "HTTP connection_setup "+hostPort(i.Server), trace.WithNewRoot(),
 		trace.WithTimestamp(i.Start), trace.WithAttributes(attrs...))
 	if span.IsRecording() {
-		last := ""
-		for _, p := range [...]struct {
-			name  string
-			phase berth.DialPhase
-		}{{"DNS lookup", i.Name}, {"TCP connect", i.Connect}, {"proxy", i.Proxy}, {"TLS handshake", i.TLS}} {
-			if !p.phase.Start.IsZero() {
-				last = p.name
-			}
-		}
-		t.phaseSpan(ctx, i, "DNS lookup", i.Name, last)
-		t.phaseSpan(ctx, i, "TCP connect", i.Connect, last)
-		t.phaseSpan(ctx, i, "proxy", i.Proxy, last)
-		t.phaseSpan(ctx, i, "TLS handshake", i.TLS, last)
+		t.phaseSpan(ctx, "DNS lookup", i.Name, i.Err)
+		t.phaseSpan(ctx, "TCP connect", i.Connect, i.Err)
+		t.phaseSpan(ctx, "proxy", i.Proxy, i.Err)
+		t.phaseSpan(ctx, "TLS handshake", i.TLS, i.Err)
 	}
 	failed(span, i.Err)
 	span.End(trace.WithTimestamp(i.Start.Add(i.Duration)))
@@ -53,14 +44,14 @@ func (t *Telemetry) setupSpan(i *berth.DialInfo) trace.SpanContext {
 	return trace.SpanContext{}
 }
 
-// phaseSpan tells of a part of a dial. The last one is to blame when the dial has failed.
-func (t *Telemetry) phaseSpan(ctx context.Context, i *berth.DialInfo, name string, p berth.DialPhase, last string) {
+// phaseSpan tells of a part of a dial. err is the dial's.
+func (t *Telemetry) phaseSpan(ctx context.Context, name string, p berth.DialPhase, err error) {
 	if p.Start.IsZero() {
 		return
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(p.Start))
-	if name == last {
-		failed(span, i.Err)
+	if p.Failed {
+		failed(span, err)
 	}
 	span.End(trace.WithTimestamp(p.Start.Add(p.Duration)))
 }
