@@ -354,3 +354,37 @@ func TestBoundaries(t *testing.T) {
 		}
 	})
 }
+
+// Who has closed a connection first is told, and why.
+func TestClosesAreCounted(t *testing.T) {
+	bubble(t, otelberth.Config{}, berth.Config{Policy: berth.Policy{IdleTimeout: time.Minute}}, origin.CloseAfter(1, ok("a")), func(r *rig) {
+		r.listen("other.test:80", origin.Serve(ok("a")))
+		r.get("/")
+		if err := r.do(r.Context(), "http://other.test/"); err != nil {
+			r.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		r.want(1, "berth.pool.connections.closed", "server.address=origin.test", "reason=peer", "berth.closed_by=peer")
+		r.want(1, "berth.pool.connections.closed", "server.address=other.test", "reason=idle", "berth.closed_by=us")
+		r.want(2, "berth.pool.connections.closed")
+	})
+}
+
+// A request whose dial failed was not turned away; one that comes while dials are held back is.
+func TestRequestsInABackOff(t *testing.T) {
+	bubble(t, otelberth.Config{}, berth.Config{}, origin.Serve(ok("a")), func(r *rig) {
+		for range 3 {
+			if err := r.do(r.Context(), "http://nowhere.test/"); err == nil {
+				r.Fatal("no error")
+			}
+			time.Sleep(10 * time.Second)
+		}
+		r.want(0, "berth.pool.rejected")
+		for range 3 { // the first dials
+			r.do(r.Context(), "http://nowhere.test/")
+		}
+		r.want(2, "berth.pool.rejected", "reason=backoff", "server.address=nowhere.test")
+		r.want(2, "berth.pool.rejected")
+		r.want(4, "http.client.request.time_in_queue", "error.type=berth.DialError")
+	})
+}

@@ -28,7 +28,7 @@ func (t *Telemetry) setupSpan(i *berth.DialInfo) trace.SpanContext {
 	if i.Err == nil {
 		attrs = append(attrs, keyVersion.String(version(i.HTTP2)))
 	}
-	ctx, span := t.tracer.Start(context.Background(), "HTTP connection_setup "+hostPort(i.Server), trace.WithNewRoot(),
+	ctx, span := t.tracer.Start(context.Background(), "HTTP connection_setup "+hostPort(i.Server),
 		trace.WithTimestamp(i.Start), trace.WithAttributes(attrs...))
 	if span.IsRecording() {
 		t.phaseSpan(ctx, "DNS lookup", i.Name, i.Err)

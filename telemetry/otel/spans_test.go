@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
@@ -235,4 +236,30 @@ func TestHalves(t *testing.T) {
 			r.close()
 		})
 	}
+}
+
+// A setup that is not sampled is nothing to be linked with.
+func TestSetupThatIsNotSampled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, otelberth.Config{}, berth.Config{})
+		exporter := tracetest.NewInMemoryExporter()
+		tel, err := otelberth.New(otelberth.Config{TracerProvider: tracers(exporter, sdktrace.WithSampler(sdktrace.NeverSample()))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := berth.New(berth.Config{DialContext: r.net.DialContext, Proxy: berth.NoProxy, Trace: tel.Trace()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.listen("origin.test:80", origin.Serve(ok("a")))
+		r.c.Transport = tr
+		if _, err := r.traced(t.Context(), rigURL); err != nil {
+			t.Fatal(err)
+		}
+		if q := r.only("GET"); len(q.Links) != 0 || len(exporter.GetSpans()) != 0 {
+			t.Errorf("links %v, spans %v", q.Links, exporter.GetSpans())
+		}
+		tr.Close()
+		r.close()
+	})
 }

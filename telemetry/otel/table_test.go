@@ -190,5 +190,8 @@ func TestResilienceIsCounted(t *testing.T) {
 		}
 		r.want(1, "berth.resilience.opens", origin...)
 		r.want(1, "berth.resilience.rejections", append(origin, "berth.strategy=breaker", "reason=open")...)
+		time.Sleep(10 * time.Second)
+		r.do(r.Context(), rigURL) // the breaker is half open, and opens again
+		r.want(2, "berth.resilience.opens")
 	})
 }
