@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -143,7 +144,8 @@ func TestSpanOfAForgottenBodyEnds(t *testing.T) {
 			srv.StartTLS()
 			defer srv.Close()
 			x := newTraced(t, berth.Config{TLS: srv.Client().Transport.(*http.Transport).TLSClientConfig})
-			ctx, own := x.tp.Tracer("test").Start(context.Background(), "own", trace.WithSpanKind(trace.SpanKindClient))
+			ctx, own := x.tp.Tracer("test").Start(context.Background(), "own", trace.WithSpanKind(trace.SpanKindClient),
+				trace.WithAttributes(attribute.String("rpc.system", "other")))
 			forget(t, ctx, x.otelhttp(x.tr), srv.URL)
 			forget(t, ctx, x.tr, srv.URL) // without otelhttp
 			deadline := time.NewTimer(20 * time.Second)
