@@ -76,7 +76,6 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"telemetry/prom":  {"."},
 		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience", "top", "internal/source"},
 		"telemetry/otel":  {".", "clients", "resilience"},
-		"cmd/berth":       {".", "doctor", "kb", "lab", "lab/report", "policyfile", "clients", "resilience"},
 	}
 	for dir, may := range allowed {
 		p, err := build.ImportDir(dir, 0)
