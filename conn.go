@@ -19,11 +19,16 @@ import (
 type conn struct {
 	h1    h1.Conn
 	ep    *endpoint
-	dest  *dial.Dest                   // what it is counted for; nil when that is not known
-	lease *pool.Lease                  // of the exchange that runs; nil between exchanges
-	id    int64                        // when it was opened, by the transport's clock, and like no other's
-	told  atomic.Pointer[ConnInfo]     // nil until somebody asks
-	req   atomic.Pointer[http.Request] // of the exchange that runs, if Trace.Leak is to be told of it
+	dest  *dial.Dest           // what it is counted for; nil when that is not known
+	lease *pool.Lease          // of the exchange that runs; nil between exchanges
+	told  atomic.Pointer[told] // nil until somebody asks: most connections have none
+}
+
+// told is what a connection has for Config.Trace.
+type told struct {
+	ConnInfo
+	opened int64                        // by the transport's clock, and like no other's
+	req    atomic.Pointer[http.Request] // of the exchange that runs, if Trace.Leak is to be told of it
 }
 
 // ---- for the pool ----
@@ -124,7 +129,7 @@ func (c *conn) closed(why pool.Reason, how dial.Ending, peerFirst, http2 bool) {
 	c.dest.Closed(how)
 	if tr := c.ep.now.Load().config.Trace; tr != nil && tr.Closed != nil {
 		tr.Closed(CloseInfo{Endpoint: c.ep.name, Server: c.ep.key.server(), Conn: c.info(), Reason: why.String(), ByPeer: peerFirst,
-			Age: time.Duration(max(c.ep.t.now()-c.id, 0)), HTTP2: http2})
+			Age: time.Duration(max(c.ep.t.now()-c.tell().opened, 0)), HTTP2: http2})
 	}
 }
 
@@ -139,17 +144,22 @@ func (c *conn) logUnsolicited() {
 	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "strings", len(junk))
 }
 
-// info tells the connection apart. The addresses are asked for when somebody wants
-// them: a caller's own connection may have none.
-func (c *conn) info() ConnInfo {
-	if i := c.told.Load(); i != nil {
-		return *i
+// tell returns what the connection is told apart by. The addresses are asked for when
+// somebody wants them: a caller's own connection may have none.
+func (c *conn) tell() *told {
+	if t := c.told.Load(); t != nil {
+		return t
 	}
 	nc := c.h1.NetConn()
-	i := &ConnInfo{ID: uint64(c.id), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
-	c.told.Store(i)
-	return *i
+	t := &told{opened: c.ep.t.nextConn()}
+	t.ConnInfo = ConnInfo{ID: uint64(t.opened), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+	if !c.told.CompareAndSwap(nil, t) {
+		return c.told.Load()
+	}
+	return t
 }
+
+func (c *conn) info() ConnInfo { return c.tell().ConnInfo }
 
 // ---- for the engine ----
 
@@ -164,8 +174,10 @@ func (c *conn) Lend(b pool.Body, room *pool.Known) {
 }
 
 func (c *conn) Context() context.Context {
-	if req := c.req.Load(); req != nil {
-		return req.Context()
+	if t := c.told.Load(); t != nil {
+		if req := t.req.Load(); req != nil {
+			return req.Context()
+		}
 	}
 	return nil
 }
@@ -181,8 +193,8 @@ func (c *conn) BodyError(e *h1.ProtocolError) error {
 func (c *conn) Done(f pool.Fate) {
 	l := c.lease
 	c.lease = nil
-	if c.req.Load() != nil {
-		c.req.Store(nil)
+	if t := c.told.Load(); t != nil && t.req.Load() != nil {
+		t.req.Store(nil)
 	}
 	l.Release(c.ep.t.now(), f)
 }

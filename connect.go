@@ -44,8 +44,8 @@ func (ep *endpoint) Dial(ctx context.Context, slot *pool.Slot) (pool.Conn, int, 
 		}
 		c, err = ep.connect(ctx, f, &aim, times)
 	}
-	if err == nil {
-		c.id = ep.t.nextConn()
+	if err == nil && f.config.Trace != nil {
+		c.tell() // when it was opened
 	}
 	var (
 		pc       pool.Conn = c

@@ -157,7 +157,7 @@ func exchange(f *inForce, x *h1.Exchange, l *pool.Lease, gzip bool) (*http.Respo
 	if c, ok := l.Conn().(*conn); ok {
 		c.lease = l
 		if tr := f.config.Trace; tr != nil && tr.Leak != nil {
-			c.req.Store(x.Request)
+			c.tell().req.Store(x.Request)
 		}
 		resp, err := c.h1.RoundTrip(x)
 		return resp, false, err

@@ -131,7 +131,7 @@ type CloseInfo struct {
 	Conn     ConnInfo
 	Reason   string        // as in Stats.Closes
 	ByPeer   bool          // the server had closed first
-	Age      time.Duration // since it was open
+	Age      time.Duration // since it was open; or, if it was before Config.Trace was set, since that was first told of it
 	HTTP2    bool          // what it spoke
 }
 

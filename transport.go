@@ -38,7 +38,7 @@ type Transport struct {
 	lacking   sync.Map   // features of the kernel that were missed
 	bodies    bodyWatch
 	inUse     *pprof.Profile
-	lastConn  atomic.Int64 // conn.id of the newest
+	lastConn  atomic.Int64 // told.opened of the newest
 
 	edition atomic.Pointer[edition]                 // in force
 	own     atomic.Pointer[map[endpointKey]*Policy] // what Endpoint.SetPolicy has set; never changed
