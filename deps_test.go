@@ -53,7 +53,8 @@ func TestTelemetryBuildsNoSDK(t *testing.T) {
 // The arrows of docs/design.md: which of our packages may import which.
 func TestArrowsBetweenPackages(t *testing.T) {
 	allowed := map[string][]string{
-		".":               {"internal/pool", "internal/h1", "internal/h2", "internal/dial", "internal/http2"},
+		".":               {"internal/pool", "internal/h1", "internal/h2", "internal/dial", "internal/http2", "internal/uplot"},
+		"internal/uplot":  {},
 		"internal/pool":   {},
 		"internal/h1":     {"internal/pool"},
 		"internal/h2":     {},
@@ -69,7 +70,7 @@ func TestArrowsBetweenPackages(t *testing.T) {
 		"resilience":      {"."},
 		"clients":         {".", "resilience"},
 		"lab":             {".", "sockets", "internal/origin", "proxyenv", "clients", "resilience"},
-		"lab/report":      {"lab"},
+		"lab/report":      {"lab", "internal/uplot"},
 		"policyfile":      {".", "clients", "resilience"},
 		"kb":              {},
 		"berthtest":       {"."},

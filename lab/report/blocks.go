@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+
+	"github.com/berth-go/berth/internal/uplot"
 )
 
 // A colour has one value on light ground and one on dark. The hues are told apart by
@@ -55,10 +57,10 @@ const sharp = `
 // blocks returns the style and the scripts of the page, and the policy that lets the
 // browser run these alone and fetch nothing.
 func blocks() (style, scripts template.HTML, policy string) {
-	css := "\n" + uplotCSS + "\n" + variables() + pageCSS
+	css := "\n" + uplot.Style + "\n" + variables() + pageCSS
 	var b strings.Builder
 	var hashes []string
-	for _, js := range []string{sharp, "\n" + uplotJS + "\n", "\n" + pageJS} {
+	for _, js := range []string{sharp, "\n" + uplot.Script + "\n", "\n" + pageJS} {
 		sum := sha256.Sum256([]byte(js))
 		hashes = append(hashes, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
 		fmt.Fprintf(&b, "<script>%s</script>\n", js)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-go/berth/internal/uplot"
 	"github.com/berth-go/berth/lab"
 )
 
@@ -45,12 +46,6 @@ var (
 	pageCSS string
 	//go:embed page.js
 	pageJS string
-	//go:embed uplot/uPlot.iife.min.js
-	uplotJS string
-	//go:embed uplot/uPlot.min.css
-	uplotCSS string
-	//go:embed uplot/LICENSE
-	uplotLicense string
 )
 
 // page is what the template shows.
@@ -105,7 +100,7 @@ type entry struct {
 type remark struct{ Of, Text string }
 
 func newPage(r *lab.Report, o Options) *page {
-	p := &page{Report: r, Data: map[string]*chart{}, License: strings.TrimSpace(uplotLicense)}
+	p := &page{Report: r, Data: map[string]*chart{}, License: strings.TrimSpace(uplot.License)}
 	p.Style, p.Scripts, p.Policy = blocks()
 	p.Head = head(r)
 	summaries := map[string]string{}
