@@ -253,9 +253,11 @@ func (e *Endpoint) made() (*endpoint, error) {
 // takes everything back. It holds at once, cuts no request, and stays when the endpoint
 // is forgotten. The error is a *ConfigError.
 func (e *Endpoint) SetPolicy(p Policy) error {
-	if err := p.validate("Policy"); err != nil {
-		return err
-	}
+	return e.changePolicy(func(own *Policy) { *own = p })
+}
+
+// changePolicy is SetPolicy with what change makes of what is set so far.
+func (e *Endpoint) changePolicy(change func(*Policy)) error {
 	t := e.t
 	t.steer.Lock()
 	defer t.steer.Unlock()
@@ -266,6 +268,14 @@ func (e *Endpoint) SetPolicy(p Policy) error {
 		}
 	}
 	base := e.key.base()
+	var p Policy
+	if set := own[base]; set != nil {
+		p = *set
+	}
+	change(&p)
+	if err := p.validate("Policy"); err != nil {
+		return err
+	}
 	if own[base] = &p; p == (Policy{}) {
 		delete(own, base)
 	}

@@ -65,7 +65,7 @@ func (t *Transport) Report() *Report {
 	r := &Report{Schema: ReportSchema, Time: time.Now(), PID: os.Getpid(), Program: filepath.Base(os.Args[0]),
 		Endpoints: []EndpointReport{}, Leaks: t.Leaks(), Ports: append([]PortUsage{}, t.Ports()...)}
 	for _, ep := range t.endpoints.all() {
-		r.Endpoints = append(r.Endpoints, ep.report())
+		r.Endpoints = append(r.Endpoints, ep.report(maxReportedLeases, maxReportedConns))
 	}
 	slices.SortFunc(r.Endpoints, func(a, b EndpointReport) int {
 		return strings.Compare(a.Endpoint+"\n"+a.Group, b.Endpoint+"\n"+b.Group)
@@ -73,7 +73,8 @@ func (t *Transport) Report() *Report {
 	return r
 }
 
-func (ep *endpoint) report() EndpointReport {
+// report has at most so many leases and connections.
+func (ep *endpoint) report(leases, conns int) EndpointReport {
 	s := ep.starvation(ep.pool.Snapshot())
 	r := EndpointReport{Endpoint: ep.name, Group: ep.key.group, Stats: s.Stats, Demand: s.Demand,
 		Policy: ep.t.edition.Load().explain(ep.key, ep.t.ownSettings(ep.key)),
@@ -81,37 +82,24 @@ func (ep *endpoint) report() EndpointReport {
 	if s.Stats.Waiting > 0 {
 		r.Reason, r.Limit, r.Verdict, r.Advice = s.Reason, s.Limit, s.Verdict, s.Advice()
 	}
-	for _, l := range ep.pool.Leases(maxReportedLeases) {
+	for _, l := range ep.pool.Leases(leases) {
 		r.Leases = append(r.Leases, newLeaseInfo(l))
 	}
-	for _, i := range ep.pool.IdleConns(maxReportedConns) {
+	for _, i := range ep.pool.IdleConns(conns) {
 		at := connOf(i.Conn).info()
 		r.Conns = append(r.Conns, ConnReport{Local: at.Local, Remote: at.Remote, State: pool.StateIdle.String(), Since: i.For})
 	}
 	return r
 }
 
-// Handler serves [Transport.Report] as JSON, to GET and HEAD, at every path. It tells
-// hosts, paths without their queries, and places in the program: serve it on a loopback
-// address or a unix socket, or behind what guards the program's other internals.
-//
-//	go http.ListenAndServe("127.0.0.1:6061", transport.Handler())
-//
-// berth doctor --from http://127.0.0.1:6061 joins it to the kernel's sockets.
-func (t *Transport) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "berth: only GET and HEAD are served here", http.StatusMethodNotAllowed)
-			return
-		}
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		e.Encode(t.Report()) // who hung up needs no word
-	})
+// serveReport writes the report as JSON.
+func (t *Transport) serveReport(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	e.Encode(t.Report()) // who hung up needs no word
 }
