@@ -80,6 +80,7 @@
     bar.className = share >= 0.8 ? "waiting" : "leased";
     set(td.querySelector(".usage > span:last-child"), percent(share));
   };
+  const names = (id) => [...$(id + "-columns").cells].map((th) => th.textContent);
   const columns = (tr, names) => tr.replaceChildren(...names.map((name) => el("th", { scope: "col" }, name)));
 
   // ---- what was told ----
@@ -249,6 +250,7 @@
     c.kind.lines.forEach((k, i) => {
       const v = k === "limit" ? s.max : s[k];
       set(c.values[i], v == null ? "–" : c.kind.show(v));
+      if (k === "limit") c.values[i].parentNode.hidden = v == null;
     });
     set(c.time, at == null || !s.t ? "" : clock(s.t, true));
   };
@@ -474,6 +476,7 @@
     const text = T.advice[now.verdict] || T.advice[now.reason];
     return text ? say(text, (/MaxConns to (\d+)/.exec(now.advice) || [])[1] || "…") : now.advice;
   };
+  const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
   const valueText = (v) => {
     if (v == null || v === false) return T.none;
     return typeof v === "object" ? Object.entries(v).map(([k, x]) => k + " " + x).join(", ") : String(v);
@@ -483,8 +486,8 @@
     const p = entry.ui.parts2, { now, detail } = entry, s = now.stats;
     p.why.hidden = !now.reason;
     if (now.reason) {
-      const texts = [say(T.whyText, T.reasons[now.reason] || now.reason, now.limit) + (now.set_by ? ", " + say(T.setBy, sourceText(now.set_by)) : ""),
-        [T.verdicts[now.verdict], advice(now)].filter(Boolean).join(" ")];
+      const texts = [sentence(say(T.whyText, T.reasons[now.reason] || now.reason, now.limit) + (now.set_by ? say(T.setBy, sourceText(now.set_by)) : "")),
+        [T.verdicts[now.verdict], sentence(advice(now))].filter(Boolean).join(" ")];
       while (p.why.children.length < 3) p.why.append(el(p.why.children.length ? "p" : "h3"));
       [T.why, ...texts].forEach((text, i) => set(p.why.children[i], text));
     }
@@ -495,7 +498,7 @@
     const hold = (q) => span(quantile({ requests: 0, waits: new Map((s.hold || []).map((b) => [b.below, b.count])) }, q));
     const closes = Object.entries(s.closes).sort((a, b) => b[1] - a[1]).map(([k, n]) => k + " " + num(n)).join(", ");
     const facts = [[T.requests, plain(T.requestsText, s.requests, s.reused)], [T.peak, plain(T.peakText, s.peak_conns, s.peak_leased, s.peak_waiting)],
-      [T.hold, say(T.holdText, hold(0.5), hold(0.99))], [T.dials, plain(T.dialsText, s.dials.ok, s.dials.failed, s.dials.cancelled, s.dials.exhausted, s.dials.refused)],
+      [T.hold, s.hold ? say(T.holdText, hold(0.5), hold(0.99)) : T.none], [T.dials, plain(T.dialsText, s.dials.ok, s.dials.failed, s.dials.cancelled, s.dials.exhausted, s.dials.refused)],
       [T.rejected, plain(T.rejectedText, s.rejected.timeout, s.rejected.queue_full, s.rejected.would_queue, s.rejected.backoff, s.rejected.closed)],
       [T.closes, closes || T.none], [T.closedFirst, plain(T.closedFirstText, s.closed_by_us, s.closed_by_peer)],
       [T.bodies, plain(T.bodiesText, s.leaks.suspect, s.leaks.suspected, s.leaks.reclaimed)]];
@@ -606,9 +609,9 @@
       document.title = (s.waiting ? "(" + num(s.waiting) + ") " : "") + rest.program + " · berth";
       $("ports-section").hidden = !rest.ports.length;
       fill($("ports"), rest.ports.map((u) => [{ text: u.destination || T.together, chip: u.budget ? T.budget : null }, { usage: u.ports ? (u.live + u.held) / u.ports : 0 },
-        { text: num(u.live), class: "n" }, { text: num(u.held), class: "n" }, { text: num(u.ports), class: "n" }, { text: rate(u.rate), class: "n" }]));
+        { text: num(u.live), class: "n" }, { text: num(u.held), class: "n" }, { text: num(u.ports), class: "n" }, { text: rate(u.rate), class: "n" }]), names("ports"));
       $("leaks-section").hidden = !rest.leaks.length;
-      fill($("leaks"), rest.leaks.map((l) => [l.endpoint, { text: l.site || T.unknownSite, class: "mono" }, { text: num(l.suspected), class: "n" }, { text: num(l.reclaimed), class: "n" }]));
+      fill($("leaks"), rest.leaks.map((l) => [l.endpoint, { text: l.site || T.unknownSite, class: "mono" }, { text: num(l.suspected), class: "n" }, { text: num(l.reclaimed), class: "n" }]), names("leaks"));
     }
     rows.forEach(updateRow);
     order();
