@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -354,6 +355,30 @@ func TestPageStreamsAreBounded(t *testing.T) {
 			s.close()
 		}
 		synctest.Wait()
+	})
+}
+
+// stuck is a reader that takes nothing.
+type stuck struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (s *stuck) SetWriteDeadline(t time.Time) error { s.deadline = t; return nil }
+
+func (s *stuck) Write([]byte) (int, error) {
+	time.Sleep(time.Until(s.deadline))
+	return 0, os.ErrDeadlineExceeded
+}
+
+func TestPageStreamGivesUpWhoTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := mustNew(t, berth.Config{})
+		begun := time.Now()
+		tr.Handler().ServeHTTP(&stuck{ResponseRecorder: httptest.NewRecorder()}, httptest.NewRequest("GET", "/events", nil))
+		if d := time.Since(begun); d != 10*time.Second {
+			t.Errorf("it was given up after %v", d)
+		}
 	})
 }
 

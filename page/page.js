@@ -454,7 +454,7 @@
     p.leaseNames = [T.request, T.phase, T.held, T.lastByte, T.unread, T.site];
     ui.detail = el("tr", { class: "detail" }, el("td", { colspan: "7" }, el("div", { class: "panel", role: "group", "aria-label": say(T.details, label(entry.now)) },
       p.why, p.steer, p.facts,
-      el("details", { open: "", class: "of-leases" }, el("summary", null, T.leases + " ", p.leasesNote), table("leases", p.leaseNames, p.leases)),
+      p.leasesBox = el("details", { open: "", class: "of-leases" }, el("summary", null, T.leases + " ", p.leasesNote), table("leases", p.leaseNames, p.leases)),
       p.idleBox = el("details", null, el("summary", null, T.idleConns + " ", p.idleNote), table("", [T.local, T.remote, T.since], p.idle)),
       el("details", { class: "of-policy" }, el("summary", null, T.policy + " ", p.generation), table("", [T.setting, T.value, T.from], p.policy)))));
     updateDetail(entry);
@@ -508,6 +508,7 @@
       set(p.facts.children[i].lastChild, value);
     });
     const leases = (detail && detail.leases) || [];
+    p.leasesBox.hidden = !leases.length;
     set(p.leasesNote, leases.length < s.leased && leases.length ? plain(T.leasesMore, leases.length) : num(s.leased));
     fill(p.leases, leases.map((l) => [{ text: l.method + " " + l.path, class: "path mono" }, { text: T.phases[l.phase] || l.phase, chip: l.suspect ? T.suspect : null, warn: true },
       span(l.held), l.since_byte < 0 ? T.never : say(T.ago, span(l.since_byte)), l.unread ? { text: span(l.unread), class: "hot" } : "–",

@@ -2,4 +2,6 @@
 // http.Client over Berth: the AWS SDK's S3 client against an S3 server in the test, and
 // a WebSocket client against a WebSocket server; and otelhttp around it. It is a module of its own, so that
 // they are no dependency of Berth's.
+// a WebSocket client against a WebSocket server; and a browser opens the live page of a
+// Transport. It is a module of its own, so that they are no dependency of Berth's.
 package realclients
