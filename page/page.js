@@ -4,13 +4,16 @@
 (() => {
   const root = document.documentElement;
   const $ = (id) => document.getElementById(id);
-  const KEEP = 300, MINUTE = 60, RETRY = 5000;
+  const KEEP = 300, MANY = 200, MINUTE = 60, RETRY = 5000;
   const STATES = ["leased", "idle", "dialing", "draining"];
   const actions = document.body.dataset.actions;
 
   let T = berthText[root.lang] || berthText.en;
   const say = (text, ...args) => text.replace(/\{(\d)\}/g, (_, i) => args[i]);
   const plain = (text, ...args) => say(text, ...args.map((n) => num(n)));
+
+  // listed has the texts whose number is not 0.
+  const listed = (texts, ...args) => texts.map((text, i) => (args[i] ? say(text, num(args[i])) : "")).filter(Boolean).join(T.comma) || T.none;
 
   // ---- numbers ----
 
@@ -496,12 +499,12 @@
       p.buttons.resume.hidden = !now.paused;
     }
     const hold = (q) => span(quantile({ requests: 0, waits: new Map((s.hold || []).map((b) => [b.below, b.count])) }, q));
-    const closes = Object.entries(s.closes).sort((a, b) => b[1] - a[1]).map(([k, n]) => k + " " + num(n)).join(", ");
+    const closes = Object.entries(s.closes).sort((a, b) => b[1] - a[1]).map(([k, n]) => k + " " + num(n)).join(T.comma);
     const facts = [[T.requests, plain(T.requestsText, s.requests, s.reused)], [T.peak, plain(T.peakText, s.peak_conns, s.peak_leased, s.peak_waiting)],
-      [T.hold, s.hold ? say(T.holdText, hold(0.5), hold(0.99)) : T.none], [T.dials, plain(T.dialsText, s.dials.ok, s.dials.failed, s.dials.cancelled, s.dials.exhausted, s.dials.refused)],
-      [T.rejected, plain(T.rejectedText, s.rejected.timeout, s.rejected.queue_full, s.rejected.would_queue, s.rejected.backoff, s.rejected.closed)],
-      [T.closes, closes || T.none], [T.closedFirst, plain(T.closedFirstText, s.closed_by_us, s.closed_by_peer)],
-      [T.bodies, plain(T.bodiesText, s.leaks.suspect, s.leaks.suspected, s.leaks.reclaimed)]];
+      [T.hold, s.hold ? say(T.holdText, hold(0.5), hold(0.99)) : T.none], [T.dials, listed(T.dialsText, s.dials.ok, s.dials.failed, s.dials.cancelled, s.dials.exhausted, s.dials.refused)],
+      [T.rejected, listed(T.rejectedText, s.rejected.timeout, s.rejected.queue_full, s.rejected.would_queue, s.rejected.backoff, s.rejected.closed)],
+      [T.closes, closes || T.none], [T.closedFirst, listed(T.closedFirstText, s.closed_by_us, s.closed_by_peer)],
+      [T.bodies, listed(T.bodiesText, s.leaks.suspect, s.leaks.suspected, s.leaks.reclaimed)]];
     facts.forEach(([name, value], i) => {
       if (!p.facts.children[i]) p.facts.append(el("div", null, el("dt"), el("dd")));
       set(p.facts.children[i].firstChild, name);
@@ -509,7 +512,7 @@
     });
     const leases = (detail && detail.leases) || [];
     p.leasesBox.hidden = !leases.length;
-    set(p.leasesNote, leases.length < s.leased && leases.length ? plain(T.leasesMore, leases.length) : num(s.leased));
+    set(p.leasesNote, leases.length < s.leased && leases.length >= MANY ? plain(T.leasesMore, leases.length) : num(s.leased));
     fill(p.leases, leases.map((l) => [{ text: l.method + " " + l.path, class: "path mono" }, { text: T.phases[l.phase] || l.phase, chip: l.suspect ? T.suspect : null, warn: true },
       span(l.held), l.since_byte < 0 ? T.never : say(T.ago, span(l.since_byte)), l.unread ? { text: span(l.unread), class: "hot" } : "–",
       { text: l.site || T.unknownSite, class: "site mono" }]), p.leaseNames);
