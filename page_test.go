@@ -674,3 +674,22 @@ func TestPageActionsDoNotWaitForEver(t *testing.T) {
 		ask(h, "POST", "/actions", fmt.Sprintf(`{"action":"resume","endpoint":%q}`, id), "Content-Type", "application/json")
 	})
 }
+
+// A page from which people may steer endpoints, if they know the token.
+func ExampleTransport_HandlerWith() {
+	tr := &berth.Transport{}
+	defer tr.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/debug/berth/", tr.HandlerWith(berth.HandlerConfig{Actions: true, Token: "of the program's secrets"}))
+	debug := httptest.NewServer(mux)
+	defer debug.Close()
+
+	resp, err := http.Post(debug.URL+"/debug/berth/actions", "application/json", strings.NewReader(`{"action": "drain", "endpoint": "1"}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 401 Unauthorized
+}

@@ -147,8 +147,13 @@
       total = [];
       for (const id of [...entries.keys()]) drop(id);
     }
+    if (v.t < last) { // the clock was set back: the charts begin anew
+      last = 0;
+      total = [];
+      for (const entry of entries.values()) entry.samples = [];
+    }
     if (!ended) status("live");
-    if (v.t <= last) return;
+    if (v.t === last) return;
     const seconds = last ? (v.t - last) / 1000 : 0;
     if (v.rest) rest = v.rest;
     if (v.ids) {
