@@ -9,6 +9,6 @@
 //	prometheus.MustRegister(c)
 //	http.Handle("/metrics", promhttp.Handler())
 //
-// docs/prometheus.md has all metrics. dashboard.json beside this file is a dashboard for
+// docs/telemetry.md has all metrics. dashboard.json beside this file is a dashboard for
 // Grafana 10 and later, alerts.yaml rules for Prometheus.
 package prom

@@ -325,10 +325,10 @@ func TestPromtoolOnTheDashboard(t *testing.T) {
 
 // ---- the document ----
 
-// docs/prometheus.md has every metric with its labels, every alert with its code, and no
+// docs/telemetry.md has every metric with its labels, every alert with its code, and no
 // other.
 func TestDocument(t *testing.T) {
-	b, err := os.ReadFile("../../docs/prometheus.md")
+	b, err := os.ReadFile("../../docs/telemetry.md")
 	if err != nil {
 		t.Fatal(err)
 	}
