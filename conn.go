@@ -26,8 +26,8 @@ type conn struct {
 
 // told is what a connection has for Config.Trace.
 type told struct {
-	ConnInfo
 	opened int64                        // by the transport's clock, and like no other's
+	info   atomic.Pointer[ConnInfo]     // nil until somebody asks: a caller's own connection may have no addresses
 	req    atomic.Pointer[http.Request] // of the exchange that runs, if Trace.Leak is to be told of it
 }
 
@@ -144,22 +144,29 @@ func (c *conn) logUnsolicited() {
 	log.Warn("berth: unsolicited response on an idle connection", "endpoint", c.ep.name, "strings", len(junk))
 }
 
-// tell returns what the connection is told apart by. The addresses are asked for when
-// somebody wants them: a caller's own connection may have none.
+// tell returns what the connection has for Config.Trace, from now on if it had nothing.
 func (c *conn) tell() *told {
 	if t := c.told.Load(); t != nil {
 		return t
 	}
-	nc := c.h1.NetConn()
 	t := &told{opened: c.ep.t.nextConn()}
-	t.ConnInfo = ConnInfo{ID: uint64(t.opened), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
 	if !c.told.CompareAndSwap(nil, t) {
 		return c.told.Load()
 	}
 	return t
 }
 
-func (c *conn) info() ConnInfo { return c.tell().ConnInfo }
+// info tells the connection apart.
+func (c *conn) info() ConnInfo {
+	t := c.tell()
+	if i := t.info.Load(); i != nil {
+		return *i
+	}
+	nc := c.h1.NetConn()
+	i := &ConnInfo{ID: uint64(t.opened), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+	t.info.Store(i)
+	return *i
+}
 
 // ---- for the engine ----
 
