@@ -35,7 +35,9 @@ func (e *Endpoint) Policy() EndpointPolicy {
 // Stats returns the endpoint's state now, and its counts. Safe for concurrent use.
 func (e *Endpoint) Stats() Stats {
 	if ep := e.t.endpoints.find(e.key); ep != nil {
-		return newStats(ep.pool.Stats())
+		s := newStats(ep.pool.Stats())
+		s.Life = ep.life
+		return s
 	}
 	return Stats{}
 }
@@ -52,6 +54,7 @@ type endpoint struct {
 	fields   *[2][]h1.Field // sent with every request, without and with acceptGzip
 	absolute bool           // the proxy is told the whole URL of each request
 	expected atomic.Int32   // requests at once, of a connection that has not told
+	life     uint32         // Stats.Life
 	bodies   atomic.Bool    // Transport.bodies knows that some are lent
 	history  dial.History
 	watch    atomic.Pointer[watch]       // of its name; nil without one
@@ -153,7 +156,7 @@ func upgrades(req *http.Request) bool {
 }
 
 func (t *Transport) newEndpoint(key endpointKey, proxy *url.URL) *endpoint {
-	ep := &endpoint{t: t, key: key, name: key.name(), proxy: proxy, fields: &ownFields}
+	ep := &endpoint{t: t, key: key, name: key.name(), proxy: proxy, fields: &ownFields, life: t.lives.Add(1)}
 	if proxy != nil && key.host == "" {
 		ep.absolute = true
 		ep.fields = proxyFields(proxy)

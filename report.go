@@ -76,6 +76,7 @@ func (t *Transport) Report() *Report {
 // report has at most so many leases and connections.
 func (ep *endpoint) report(leases, conns int) EndpointReport {
 	s := ep.starvation(ep.pool.Snapshot())
+	s.Stats.Life = ep.life
 	r := EndpointReport{Endpoint: ep.name, Group: ep.key.group, Stats: s.Stats, Demand: s.Demand,
 		Policy: ep.t.edition.Load().explain(ep.key, ep.t.ownSettings(ep.key)),
 		Leases: []LeaseInfo{}, Conns: []ConnReport{}}

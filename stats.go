@@ -9,6 +9,10 @@ import (
 // Stats is an endpoint's state at one moment, and its counts since its first
 // request. Dialing + Leased + Idle + Draining are all its connections.
 type Stats struct {
+	// Life is another number when the endpoint was forgotten and has come back, with counts
+	// that begin anew. 0: it holds nothing and has no counts.
+	Life uint32 `json:"life"`
+
 	Dialing  int `json:"dialing"`
 	Leased   int `json:"leased"`   // in use
 	Idle     int `json:"idle"`     // kept for the next request

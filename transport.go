@@ -38,7 +38,8 @@ type Transport struct {
 	lacking   sync.Map   // features of the kernel that were missed
 	bodies    bodyWatch
 	inUse     *pprof.Profile
-	lastConn  atomic.Int64 // told.opened of the newest
+	lastConn  atomic.Int64  // told.opened of the newest
+	lives     atomic.Uint32 // endpoints made so far
 
 	edition atomic.Pointer[edition]                 // in force
 	own     atomic.Pointer[map[endpointKey]*Policy] // what Endpoint.SetPolicy has set; never changed

@@ -96,17 +96,6 @@ func (k counts) plus(o counts) counts {
 	return k
 }
 
-// fellFrom reports whether a counter is less than it was: the endpoint was forgotten, and
-// counts anew.
-func (k counts) fellFrom(last counts) bool {
-	for i, n := range last {
-		if i >= len(k) || k[i] < n {
-			return true
-		}
-	}
-	return false
-}
-
 // at returns value i, which may be beyond the end.
 func (k counts) at(i int) uint64 {
 	if i < len(k) {

@@ -29,7 +29,8 @@ type row struct {
 type member struct {
 	row  *row
 	last counts
-	seen int // the scrape
+	life uint32 // of the endpoint, that last is of
+	seen int    // the scrape
 }
 
 // state is what is so now.
@@ -82,10 +83,10 @@ func (c *Collector) read() {
 		m := c.members[*e]
 		s := e.Stats()
 		now = c.count(&s, now[:0])
-		if now.fellFrom(m.last) {
+		if s.Life != m.life {
 			m.row.retired = m.row.retired.plus(m.last) // forgotten and back since the last scrape
 		}
-		m.last = append(m.last[:0], now...)
+		m.last, m.life = append(m.last[:0], now...), s.Life
 		m.row.live = m.row.live.plus(now)
 		m.row.state.add(&s, e.Policy().Policy.MaxConns)
 	}
