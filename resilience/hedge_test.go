@@ -95,6 +95,13 @@ func (s *stage) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: body, Request: req}, nil
 }
 
+// begun is how many attempts there were.
+func (s *stage) begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ctxs)
+}
+
 func (s *stage) want(lines ...string) {
 	s.Helper()
 	s.mu.Lock()
@@ -223,8 +230,8 @@ func TestHedgeFirstOutcomeWins(t *testing.T) {
 				synctest.Wait()
 				switch c.name { // several at the same moment: their order is open
 				case "all at once":
-					if !strings.HasPrefix(got, "200 body ") || len(s.ctxs) != 3 {
-						t.Errorf("got %q of %d attempts", got, len(s.ctxs))
+					if !strings.HasPrefix(got, "200 body ") || s.begun() != 3 {
+						t.Errorf("got %q of %d attempts", got, s.begun())
 					}
 					for i, l := range s.log[:3] {
 						if !strings.HasPrefix(l, "0s ") {
@@ -362,7 +369,7 @@ func TestHedgeBudget(t *testing.T) {
 			for range 8 {
 				s.get(rt)
 			}
-			if n := len(s.ctxs) - 8; n != 4 {
+			if n := s.begun() - 8; n != 4 {
 				t.Errorf("%d hedges for 8 requests, want 4", n)
 			}
 		})
@@ -412,7 +419,7 @@ func TestHedgeSendsOnceWhatIsNotToBeRepeated(t *testing.T) {
 				if _, err := over(t, c.h, s).RoundTrip(c.req(t)); err != nil {
 					t.Fatal(err)
 				}
-				if n := len(s.ctxs); n != c.attempts {
+				if n := s.begun(); n != c.attempts {
 					t.Errorf("%d attempts, want %d", n, c.attempts)
 				}
 			})
@@ -458,6 +465,7 @@ func TestHedgeBodies(t *testing.T) {
 						t.Errorf("request body %d was closed %d times", i, b.closed.Load())
 					}
 				}
+				synctest.Wait()
 				for _, b := range s.sent {
 					if b != "body" {
 						t.Errorf("sent %q", b)
@@ -500,9 +508,10 @@ func TestHedgeEndsWithItsContext(t *testing.T) {
 				if got != "why" || took != c.at {
 					t.Errorf("%s after %v, want the cause after %v", got, took, c.at)
 				}
-				n := len(s.ctxs)
+				synctest.Wait() // what began at the same moment has begun
+				n := s.begun()
 				time.Sleep(time.Minute)
-				if len(s.ctxs) != n {
+				if s.begun() != n {
 					t.Error("attempts were made after the end")
 				}
 			})
