@@ -27,7 +27,7 @@ type conn struct {
 // told is what a connection has for Config.Trace.
 type told struct {
 	opened int64                        // by the transport's clock, and like no other's
-	info   atomic.Pointer[ConnInfo]     // nil until somebody asks: a caller's own connection may have no addresses
+	info   atomic.Pointer[ConnInfo]     // nil until a request is told of it, which each then is
 	req    atomic.Pointer[http.Request] // of the exchange that runs, if Trace.Leak is to be told of it
 }
 
@@ -163,9 +163,16 @@ func (c *conn) info() ConnInfo {
 		return *i
 	}
 	nc := c.h1.NetConn()
-	i := &ConnInfo{ID: uint64(t.opened), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
-	t.info.Store(i)
-	return *i
+	return ConnInfo{ID: uint64(t.opened), Name: c.ep.key.host, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
+}
+
+// keptInfo is info, remembered: each request is told of it.
+func (c *conn) keptInfo() ConnInfo {
+	i := c.info()
+	if t := c.tell(); t.info.Load() == nil {
+		t.info.Store(&i)
+	}
+	return i
 }
 
 // ---- for the engine ----

@@ -144,7 +144,7 @@ type RetryInfo struct {
 
 // acquired describes a lease that was granted since start.
 func (ep *endpoint) acquired(ctx context.Context, l *pool.Lease, start int64) AcquireInfo {
-	i := AcquireInfo{Context: ctx, Endpoint: ep.name, Server: ep.key.server(), Conn: tied(l).info(), Queued: l.Waited(),
+	i := AcquireInfo{Context: ctx, Endpoint: ep.name, Server: ep.key.server(), Conn: tied(l).keptInfo(), Queued: l.Waited(),
 		Waited: time.Duration(ep.t.now() - start), Requests: l.Before(), Idle: l.Idle()}
 	switch {
 	case l.Waited() && i.Requests == 0:
