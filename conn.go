@@ -168,11 +168,14 @@ func (c *conn) info() ConnInfo {
 
 // keptInfo is info, remembered: each request is told of it.
 func (c *conn) keptInfo() ConnInfo {
-	i := c.info()
-	if t := c.tell(); t.info.Load() == nil {
-		t.info.Store(&i)
+	t := c.tell()
+	i := t.info.Load()
+	if i == nil {
+		i = new(ConnInfo)
+		*i = c.info()
+		t.info.Store(i)
 	}
-	return i
+	return *i
 }
 
 // ---- for the engine ----
