@@ -252,9 +252,9 @@ func (e *Endpoint) made() (*endpoint, error) {
 }
 
 // SetPolicy gives the endpoint values of its own, before what [Group.SetPolicy] has set and
-// before all rules, in every group: p's fields that are not zero. It replaces what an earlier call has set; the zero Policy
-// takes everything back. It holds at once, cuts no request, and stays when the endpoint
-// is forgotten. The error is a *ConfigError.
+// before all rules, in every group: p's fields that are not zero. It replaces what an
+// earlier call has set; the zero Policy takes everything back. It holds at once, cuts no
+// request, and stays when the endpoint is forgotten. The error is a *ConfigError.
 func (e *Endpoint) SetPolicy(p Policy) error {
 	return e.changePolicy(func(own *Policy) { *own = p })
 }
