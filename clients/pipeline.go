@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -51,14 +52,26 @@ func (r *Registry) build(name string, s Settings, base *url.URL, cfg *Config, be
 			}
 		}
 	}
+	var timeout resilience.Handler
+	if s.Timeout > 0 { // before any handler is asked: what they make would have to be ended
+		var err error
+		if timeout, err = (resilience.Timeout{After: s.Timeout, Body: true}).Handler(); err != nil {
+			return nil, &berth.ConfigError{Field: "Timeout", Reason: err.(*berth.ConfigError).Reason}
+		}
+	}
 	p.transport = r.tr
 	if s.Group != "" {
 		p.transport = r.tr.Group(s.Group)
 	}
 	p.rt = p.transport
+	silent := false
 	add := func(h Handler) {
 		outer := h(p.rt)
-		if c, ok := outer.(io.Closer); ok && outer != p.rt {
+		switch c, ok := outer.(io.Closer); {
+		case outer == nil:
+			silent = true
+			return
+		case ok && !(reflect.ValueOf(outer).Comparable() && outer == p.rt): // it may return what it was given, the transport even
 			p.closers = append(p.closers, c)
 		}
 		p.rt = outer
@@ -86,17 +99,16 @@ func (r *Registry) build(name string, s Settings, base *url.URL, cfg *Config, be
 	if len(s.Header) > 0 {
 		add(defaultHeader(s.Header, base))
 	}
-	if s.Timeout > 0 {
-		h, err := resilience.Timeout{After: s.Timeout, Body: true}.Handler()
-		if err != nil {
-			e := err.(*berth.ConfigError)
-			return nil, &berth.ConfigError{Field: "Timeout", Reason: e.Reason}
-		}
-		add(h)
+	if timeout != nil {
+		add(timeout)
 	}
 	if s.Log {
 		log.Wire = false
 		add(log.Handler())
+	}
+	if silent {
+		closeAll(p.closers)
+		return nil, &berth.ConfigError{Field: "Handlers", Reason: "one of them returns no RoundTripper"}
 	}
 	if p.closers != nil {
 		p.refs.Store(1)

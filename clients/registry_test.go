@@ -647,3 +647,34 @@ func TestForgottenBodyIsFoundThroughAPipeline(t *testing.T) {
 		})
 	}
 }
+
+// funcCloser is a RoundTripper that cannot be compared, and is closed.
+type funcCloser struct {
+	http.RoundTripper
+	closed func()
+}
+
+func (f funcCloser) Close() error { f.closed(); return nil }
+
+// Handlers may return what they were given, or values that cannot be compared; one that
+// returns nothing is refused, and those that were made beside it are ended.
+func TestWhatHandlersReturn(t *testing.T) {
+	url := serve(t, echo)
+	n := 0
+	closing := func(next http.RoundTripper) http.RoundTripper { return funcCloser{next, func() { n++ }} }
+	same := func(next http.RoundTripper) http.RoundTripper { return next }
+	cfg := func(handlers ...clients.Handler) clients.Config {
+		return clients.Config{Clients: map[string]clients.Settings{"x": {Handlers: handlers}}}
+	}
+	reg, _ := registry(t, cfg(closing, closing, same))
+	get(t, reg.MustClient("x"), url)
+	_, err := reg.Apply(cfg(func(http.RoundTripper) http.RoundTripper { return nil }, closing))
+	if err == nil || !strings.Contains(err.Error(), `Clients["x"].Handlers: one of them returns no RoundTripper`) || n != 1 {
+		t.Errorf("%v; closed %d times", err, n)
+	}
+	get(t, reg.MustClient("x"), url) // what was in force is
+	if _, err := reg.Apply(cfg()); err != nil || n != 3 {
+		t.Errorf("%v; closed %d times", err, n)
+	}
+	get(t, reg.MustClient("x"), url) // the transport was not among them
+}
